@@ -1,0 +1,31 @@
+import { NarborError } from "../errors.ts";
+
+/** One array of all of `chunks`. */
+export function concatBytes(chunks: readonly Uint8Array[]): Uint8Array {
+  const [first] = chunks;
+  if (chunks.length === 1 && first !== undefined) return first;
+  const whole = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
+  let offset = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, offset);
+    offset += chunk.length;
+  }
+  return whole;
+}
+
+/**
+ * Read `source` to its end into memory.
+ *
+ * @param limit the most bytes to accept; one more is `ERR_LIMIT`, and the source is closed
+ * @param what named in the error
+ */
+export async function collectBytes(source: AsyncIterable<Uint8Array>, limit: number, what: string): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of source) {
+    size += chunk.length;
+    if (size > limit) throw new NarborError("ERR_LIMIT", `Cannot read ${what}: more than ${limit} bytes`);
+    chunks.push(chunk);
+  }
+  return concatBytes(chunks);
+}

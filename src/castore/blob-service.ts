@@ -1,0 +1,75 @@
+import { blake3 } from "../hash/blake3.ts";
+import type { CallOptions } from "./call-options.ts";
+import type { B3Digest } from "./digest.ts";
+import { toB3Digest } from "./digest.ts";
+
+declare const hashed: unique symbol;
+
+/** A whole blob in memory whose digest was computed from its bytes: only `toSmallBlob` makes one, so no one need hash it again. */
+export interface SmallBlob {
+  readonly digest: B3Digest;
+  readonly bytes: Uint8Array;
+  readonly [hashed]: true;
+}
+
+/** Name `bytes` by their BLAKE3. The bytes must not change afterwards. */
+export function toSmallBlob(bytes: Uint8Array): SmallBlob {
+  return { digest: toB3Digest(blake3(bytes)), bytes } as SmallBlob;
+}
+
+/** A blob larger than this is put and read as a stream; `putMany` and `readMany` are for the others. */
+export const SMALL_BLOB_LIMIT = 1024 * 1024;
+
+/** A piece of a blob, itself a blob of that digest. */
+export interface ChunkMeta {
+  readonly digest: B3Digest;
+  /** Bytes. */
+  readonly size: number;
+}
+
+/** How a blob is stored. */
+export interface BlobStat {
+  /** In order; none when the blob is stored whole. */
+  readonly chunks: readonly ChunkMeta[];
+}
+
+export interface ReadOptions extends CallOptions {
+  /** First byte to give. @default 0 */
+  readonly start?: number;
+  /** Byte to stop before; beyond the blob's end means its end. @default the blob's end */
+  readonly end?: number;
+}
+
+/**
+ * Blobs by their BLAKE3 digest. Every backend passes the same suite (test/conformance/blob-service.ts).
+ *
+ * Every method must reject with `signal.reason` once the signal fires, and with ERR_CLOSED after the service was closed.
+ */
+export interface BlobService {
+  /** Those of `digests` that are not stored, in the order asked, each once. Must be one round trip, whatever their number. */
+  findMissing(digests: readonly B3Digest[], options?: CallOptions): Promise<readonly B3Digest[]>;
+
+  /** The blob's chunks, or undefined when it is not stored. */
+  stat(digest: B3Digest, options?: CallOptions): Promise<BlobStat | undefined>;
+
+  /** Store whole small blobs together. Must resolve only when every one of them is durable and can be read back. */
+  putMany(blobs: readonly SmallBlob[], options?: CallOptions): Promise<void>;
+
+  /**
+   * Read `content` once to its end, store it and give its digest, when it is durable and can be read back.
+   * If `content` fails, that error must come out and no blob become readable; on every way out `content` must be closed.
+   */
+  put(content: AsyncIterable<Uint8Array>, options?: CallOptions): Promise<B3Digest>;
+
+  /**
+   * The blob's bytes, or a range of them, or undefined when it is not stored. Bytes given must be verified: what cannot be read back
+   * as it was stored is ERR_DATA_LOSS. Whoever stops early must close the iterator.
+   */
+  openRead(digest: B3Digest, options?: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined>;
+
+  /**
+   * Whole small blobs, verified, in the order asked for. A digest that is not stored is ERR_NOT_FOUND, in its turn.
+   * A service may read ahead of what was taken, bounded in bytes.
+   */
+  readMany(digests: Iterable<B3Digest> | AsyncIterable<B3Digest>, options?: CallOptions): AsyncIterable<Uint8Array>;
+}
