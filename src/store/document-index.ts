@@ -5,7 +5,6 @@ import type { B3Digest } from "../castore/digest.ts";
 export interface DocumentRecord {
   /** Its path in the cache, such as `log/0abc…-hello.drv`. */
   readonly name: string;
-  readonly contentType: string;
   readonly digest: B3Digest;
   /** Bytes. */
   readonly size: number;

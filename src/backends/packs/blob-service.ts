@@ -1,0 +1,165 @@
+import type { BlobService, BlobStat, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
+import type { CallOptions } from "../../castore/call-options.ts";
+import type { B3Digest } from "../../castore/digest.ts";
+import { digestKey, formatDigest, toB3Digest } from "../../castore/digest.ts";
+import { equalBytes } from "../../bytes/compare-bytes.ts";
+import { concatBytes } from "../../bytes/collect.ts";
+import { mapConcurrent } from "../../concurrency/map-concurrent.ts";
+import { NarborError } from "../../errors.ts";
+import { blake3, createBlake3 } from "../../hash/blake3.ts";
+import { cutBlob, cutStream, MIN_CHUNK_LENGTH } from "../../hash/fastcdc.ts";
+import { abortable } from "../../concurrency/abortable.ts";
+import type { ChunkEntry } from "./pack-format.ts";
+import type { Group } from "./pack-writer.ts";
+import type { PacksCore, WriteSink } from "./packs-core.ts";
+
+/** Digests looked up before the event loop gets a turn. */
+const LOOKUPS_PER_TURN = 1024;
+/** Blocks of one blob that are read at once. */
+const CHUNKS_AHEAD = 4;
+/** Small blobs that are looked up and read at once; most of them share a few blocks. */
+const BLOBS_AHEAD = 64;
+
+export class PacksBlobService implements BlobService {
+  readonly #core: PacksCore;
+  readonly #sink: WriteSink;
+
+  constructor(core: PacksCore, sink: WriteSink) {
+    this.#core = core;
+    this.#sink = sink;
+  }
+
+  async findMissing(digests: readonly B3Digest[], options?: CallOptions): Promise<readonly B3Digest[]> {
+    this.#core.check(options);
+    const missing = new Map<string, B3Digest>();
+    for (const [position, digest] of digests.entries()) {
+      if (position % LOOKUPS_PER_TURN === LOOKUPS_PER_TURN - 1) {
+        await new Promise((resolve) => setImmediate(resolve));
+        this.#core.check(options);
+      }
+      if (!this.#core.index.hasBlob(digest)) missing.set(digestKey(digest), digest);
+    }
+    return [...missing.values()];
+  }
+
+  async stat(digest: B3Digest, options?: CallOptions): Promise<BlobStat | undefined> {
+    this.#core.check(options);
+    if (this.#core.index.hasChunk(digest)) return { chunks: [] };
+    const chunks = this.#core.index.splitBlob(digest);
+    return chunks === undefined ? undefined : { chunks: chunks.map(({ digest: chunk, length }) => ({ digest: chunk, size: length })) };
+  }
+
+  async putMany(blobs: readonly SmallBlob[], options?: CallOptions): Promise<void> {
+    this.#core.check(options);
+    this.#sink.check();
+    const groups = new Set<Group | undefined>();
+    for (const { digest, bytes } of blobs) {
+      if (bytes.length <= MIN_CHUNK_LENGTH) {
+        groups.add(this.#core.writer.addChunk(digest, bytes));
+        continue;
+      }
+      const chunks: ChunkEntry[] = [];
+      for (const chunk of cutBlob(bytes)) chunks.push(this.#addChunk(chunk, groups));
+      this.#addSplitBlob(digest, chunks, groups);
+      // Larger ones are what fills the way to the disk.
+      await this.#core.writer.ready();
+      options?.signal?.throwIfAborted();
+    }
+    await this.#sink.settle(groups);
+  }
+
+  async put(content: AsyncIterable<Uint8Array>, options?: CallOptions): Promise<B3Digest> {
+    const hasher = createBlake3();
+    async function* hashed(): AsyncGenerator<Uint8Array, void, undefined> {
+      for await (const bytes of abortable(content, options?.signal)) {
+        hasher.update(bytes);
+        yield bytes;
+      }
+    }
+    try {
+      this.#core.check(options);
+      this.#sink.check();
+      const groups = new Set<Group | undefined>();
+      const chunks: ChunkEntry[] = [];
+      for await (const chunk of cutStream(hashed())) {
+        chunks.push(this.#addChunk(chunk, groups));
+        await this.#core.writer.ready();
+      }
+      if (chunks.length === 0) chunks.push(this.#addChunk(new Uint8Array(0), groups));
+      const digest = toB3Digest(hasher.digest());
+      this.#addSplitBlob(digest, chunks, groups);
+      await this.#sink.settle(groups);
+      return digest;
+    } finally {
+      hasher.discard();
+    }
+  }
+
+  async openRead(digest: B3Digest, options?: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined> {
+    this.#core.check(options);
+    const location = this.#core.index.chunk(digest);
+    const chunks = location === undefined ? this.#core.index.splitBlob(digest) : [{ digest, length: location.length }];
+    return chunks === undefined ? undefined : this.#read(chunks, options);
+  }
+
+  async *readMany(digests: Iterable<B3Digest> | AsyncIterable<B3Digest>, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
+    this.#core.check(options);
+    for await (const bytes of mapConcurrent(digests, BLOBS_AHEAD, (digest) => this.#readWhole(digest))) {
+      this.#core.check(options);
+      yield bytes;
+    }
+  }
+
+  #addChunk(bytes: Uint8Array, groups: Set<Group | undefined>): ChunkEntry {
+    const digest = toB3Digest(blake3(bytes));
+    groups.add(this.#core.writer.addChunk(digest, bytes));
+    return { digest, length: bytes.length };
+  }
+
+  /** A blob of one chunk is that chunk. */
+  #addSplitBlob(digest: B3Digest, chunks: readonly ChunkEntry[], groups: Set<Group | undefined>): void {
+    if (chunks.length === 1 || this.#core.index.hasBlob(digest)) return;
+    const size = chunks.reduce((sum, { length }) => sum + length, 0);
+    groups.add(this.#core.writer.addRecord({ type: "blob", digest, size, chunks }));
+  }
+
+  async #readWhole(digest: B3Digest): Promise<Uint8Array> {
+    if (this.#core.index.hasChunk(digest)) return await this.#readChunk(digest);
+    const chunks = this.#core.index.splitBlob(digest);
+    if (chunks === undefined) throw new NarborError("ERR_NOT_FOUND", `Cannot read blob ${formatDigest(digest)}: it is not stored`);
+    return concatBytes(await Promise.all(chunks.map((chunk) => this.#readChunk(chunk.digest))));
+  }
+
+  async *#read(chunks: readonly ChunkEntry[], options: ReadOptions | undefined): AsyncGenerator<Uint8Array, void, undefined> {
+    const start = options?.start ?? 0;
+    const end = options?.end ?? Number.MAX_SAFE_INTEGER;
+    const wanted: { readonly digest: B3Digest; readonly from: number; readonly to: number }[] = [];
+    let offset = 0;
+    for (const { digest, length } of chunks) {
+      if (offset < end && offset + length > start) {
+        wanted.push({ digest, from: Math.max(0, start - offset), to: Math.min(length, end - offset) });
+      }
+      offset += length;
+    }
+    const readPart = async ({ digest, from, to }: (typeof wanted)[number]): Promise<Uint8Array> => (await this.#readChunk(digest)).subarray(from, to);
+    for await (const bytes of mapConcurrent(wanted, CHUNKS_AHEAD, readPart)) {
+      this.#core.check(options);
+      yield bytes;
+    }
+  }
+
+  /** A chunk's bytes, verified. */
+  async #readChunk(digest: B3Digest): Promise<Uint8Array> {
+    const location = this.#core.index.chunk(digest);
+    if (location === undefined) throw lost(digest, "it is not in the index");
+    const { pack, blockOffset, blockLength, offset, length } = location;
+    const block = await this.#core.files.readBlock(this.#core.packName(pack), blockOffset, blockLength);
+    const bytes = block.subarray(offset, offset + length);
+    if (!equalBytes(blake3(bytes), digest)) throw lost(digest, `its bytes in pack "${this.#core.packName(pack)}" are not those that were stored`);
+    return bytes;
+  }
+}
+
+function lost(digest: B3Digest, what: string): NarborError {
+  return new NarborError("ERR_DATA_LOSS", `Cannot read chunk ${formatDigest(digest)}: ${what}`);
+}

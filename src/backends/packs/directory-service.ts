@@ -1,0 +1,85 @@
+import { equalBytes } from "../../bytes/compare-bytes.ts";
+import type { CallOptions } from "../../castore/call-options.ts";
+import type { B3Digest } from "../../castore/digest.ts";
+import { digestKey, formatDigest } from "../../castore/digest.ts";
+import type { NamedDirectory } from "../../castore/directory-order.ts";
+import { ClosureValidator } from "../../castore/directory-order.ts";
+import { decodeDirectory } from "../../castore/directory-proto.ts";
+import type { DirectoryService } from "../../castore/directory-service.ts";
+import { abortable } from "../../concurrency/abortable.ts";
+import { NarborError } from "../../errors.ts";
+import { blake3 } from "../../hash/blake3.ts";
+import type { Group } from "./pack-writer.ts";
+import type { PacksCore, WriteSink } from "./packs-core.ts";
+
+export class PacksDirectoryService implements DirectoryService {
+  readonly #core: PacksCore;
+  readonly #sink: WriteSink;
+
+  constructor(core: PacksCore, sink: WriteSink) {
+    this.#core = core;
+    this.#sink = sink;
+  }
+
+  async get(digest: B3Digest, options?: CallOptions): Promise<Uint8Array | undefined> {
+    this.#core.check(options);
+    return this.#read(digest);
+  }
+
+  async getClosure(root: B3Digest, options?: CallOptions): Promise<AsyncIterable<NamedDirectory> | undefined> {
+    this.#core.check(options);
+    const bytes = this.#read(root);
+    return bytes === undefined ? undefined : this.#walk({ digest: root, bytes }, options);
+  }
+
+  async putClosure(directories: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, options?: CallOptions): Promise<B3Digest> {
+    this.#core.check(options);
+    this.#sink.check();
+    const validator = new ClosureValidator();
+    const closure: NamedDirectory[] = [];
+    for await (const bytes of abortable(toAsync(directories), options?.signal)) {
+      const directory = validator.add(bytes);
+      if (directory !== undefined) closure.push(directory);
+    }
+    const root = validator.finish();
+    const groups = new Set<Group | undefined>();
+    // Leaves first in the packs too: a log that is cut off anywhere holds no directory without its children.
+    for (const { digest, bytes } of closure) {
+      if (!this.#core.index.hasDirectory(digest)) groups.add(this.#core.writer.addRecord({ type: "directory", message: bytes }));
+    }
+    await this.#sink.settle(groups);
+    return root;
+  }
+
+  async *#walk(root: NamedDirectory, options: CallOptions | undefined): AsyncGenerator<NamedDirectory, void, undefined> {
+    const seen = new Set([digestKey(root.digest)]);
+    let level: NamedDirectory[] = [root];
+    while (level.length > 0) {
+      const next: NamedDirectory[] = [];
+      for (const directory of level) {
+        this.#core.check(options);
+        yield directory;
+        for (const { node } of decodeDirectory(directory.bytes)) {
+          if (node.type !== "directory" || seen.has(digestKey(node.digest))) continue;
+          seen.add(digestKey(node.digest));
+          const bytes = this.#read(node.digest);
+          if (bytes === undefined) throw new NarborError("ERR_DATA_LOSS", `Cannot read directory ${formatDigest(node.digest)}: it is not stored`);
+          next.push({ digest: node.digest, bytes });
+        }
+      }
+      level = next;
+    }
+  }
+
+  #read(digest: B3Digest): Uint8Array | undefined {
+    const bytes = this.#core.index.directory(digest);
+    if (bytes !== undefined && !equalBytes(blake3(bytes), digest)) {
+      throw new NarborError("ERR_DATA_LOSS", `Cannot read directory ${formatDigest(digest)}: the index holds other bytes`);
+    }
+    return bytes;
+  }
+}
+
+async function* toAsync(items: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+  yield* items;
+}

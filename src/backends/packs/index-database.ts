@@ -1,0 +1,343 @@
+/**
+ * The index: one SQLite file that says where each chunk lies and repeats the records of all packs in a form that can be asked.
+ *
+ * It holds nothing that the packs do not, so it is not synced on its own: a commit syncs the pack and then writes here, and what a power cut takes
+ * from here is read again from the packs when the store is opened (`indexedBytes` says how far each pack was read).
+ */
+import Database from "better-sqlite3";
+import type { B3Digest } from "../../castore/digest.ts";
+import { toB3Digest } from "../../castore/digest.ts";
+import { decodeRootNode, encodeEntry } from "../../castore/directory-proto.ts";
+import type { Codec } from "../../compression/codec.ts";
+import { blake3 } from "../../hash/blake3.ts";
+import type { DocumentRecord } from "../../store/document-index.ts";
+import type { NarFileRecord, NarRecord } from "../../store/nar-index.ts";
+import { mergePathInfo } from "../../store/path-info.ts";
+import { decodePathInfo, encodePathInfo } from "../../store/path-info-proto.ts";
+import type { ChunkEntry } from "./pack-format.ts";
+import type { StoreRecord } from "./record-format.ts";
+import { decodeChunkList, encodeChunkList } from "./record-format.ts";
+import { toStoreError } from "./system-error.ts";
+
+/** Where a chunk lies. */
+export interface ChunkLocation {
+  readonly pack: number;
+  /** Of the block's header in the pack. */
+  readonly blockOffset: number;
+  /** Of the whole block, header and table included. */
+  readonly blockLength: number;
+  /** Of the chunk in the block's bytes before compression. */
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** A block that has been written, as far as the index is told of it. */
+export interface IndexedBlock {
+  /** The pack's number in the index. */
+  readonly pack: number;
+  /** Of the header in the pack. */
+  readonly offset: number;
+  /** Of the whole block. */
+  readonly length: number;
+  readonly chunks: readonly ChunkEntry[];
+  readonly records: readonly StoreRecord[];
+}
+
+/** A pack as the index knows it. */
+export interface IndexedPack {
+  readonly id: number;
+  readonly name: string;
+  /** Bytes of it that the index has taken in. */
+  readonly indexedBytes: number;
+}
+
+/** How long one process waits for another's write. */
+const BUSY_TIMEOUT_MS = 30_000;
+
+const SCHEMA = `
+CREATE TABLE IF NOT EXISTS packs (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  indexed_bytes INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS chunks (
+  digest BLOB PRIMARY KEY,
+  pack INTEGER NOT NULL,
+  block_offset INTEGER NOT NULL,
+  block_length INTEGER NOT NULL,
+  offset INTEGER NOT NULL,
+  length INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS blobs (
+  digest BLOB NOT NULL UNIQUE,
+  size INTEGER NOT NULL,
+  chunks BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS directories (
+  digest BLOB NOT NULL UNIQUE,
+  message BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS path_infos (
+  digest BLOB PRIMARY KEY,
+  time INTEGER NOT NULL,
+  message BLOB
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS nars (
+  nar_sha256 BLOB PRIMARY KEY,
+  nar_size INTEGER NOT NULL,
+  root BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS nar_files (
+  file_sha256 BLOB PRIMARY KEY,
+  file_size INTEGER NOT NULL,
+  codec TEXT NOT NULL,
+  nar_sha256 BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS documents (
+  name TEXT PRIMARY KEY,
+  time INTEGER NOT NULL,
+  digest BLOB NOT NULL,
+  size INTEGER NOT NULL
+) WITHOUT ROWID;
+`;
+const TABLES = ["packs", "chunks", "blobs", "directories", "path_infos", "nars", "nar_files", "documents"] as const;
+
+/** Version in SQLite's own header; the store's format version covers it. */
+const USER_VERSION = 1;
+
+export class IndexDatabase implements Disposable {
+  readonly #database: Database.Database;
+  readonly #statements;
+
+  /** @throws NarborError ERR_READ_ONLY, ERR_STORE, ERR_NO_SPACE */
+  constructor(file: string) {
+    let database: Database.Database | undefined;
+    try {
+      database = new Database(file, { timeout: BUSY_TIMEOUT_MS });
+      database.pragma("journal_mode = WAL");
+      database.pragma("synchronous = NORMAL");
+      database.pragma("cache_size = -65536");
+      database.exec(SCHEMA);
+      database.pragma(`user_version = ${USER_VERSION}`);
+      this.#statements = prepareStatements(database);
+    } catch (error) {
+      database?.close();
+      throw toStoreError(`Cannot open the index "${file}"`, error);
+    }
+    this.#database = database;
+  }
+
+  chunk(digest: B3Digest): ChunkLocation | undefined {
+    const row = this.#statements.getChunk.get(digest);
+    if (row === undefined) return undefined;
+    const { pack, block_offset, block_length, offset, length } = row;
+    return { pack, blockOffset: block_offset, blockLength: block_length, offset, length };
+  }
+
+  hasChunk(digest: B3Digest): boolean {
+    return this.#statements.hasChunk.get(digest) !== undefined;
+  }
+
+  /** The chunks of a blob that was cut, or undefined when there is no such blob. */
+  splitBlob(digest: B3Digest): readonly ChunkEntry[] | undefined {
+    const row = this.#statements.getBlob.get(digest);
+    return row === undefined ? undefined : decodeChunkList(row.chunks);
+  }
+
+  hasBlob(digest: B3Digest): boolean {
+    return this.hasChunk(digest) || this.#statements.hasSplitBlob.get(digest) !== undefined;
+  }
+
+  directory(digest: B3Digest): Uint8Array | undefined {
+    return this.#statements.getDirectory.get(digest)?.message;
+  }
+
+  hasDirectory(digest: B3Digest): boolean {
+    return this.#statements.hasDirectory.get(digest) !== undefined;
+  }
+
+  /** The PathInfo message for a store path's digest. */
+  pathInfo(digest: Uint8Array): Uint8Array | undefined {
+    return this.#statements.getPathInfo.get(digest)?.message ?? undefined;
+  }
+
+  /** The first path info behind `after`, and its digest. */
+  nextPathInfo(after: Uint8Array): { readonly digest: Uint8Array; readonly message: Uint8Array } | undefined {
+    return this.#statements.nextPathInfo.get(after);
+  }
+
+  nar(narSha256: Uint8Array): NarRecord | undefined {
+    const row = this.#statements.getNar.get(narSha256);
+    return row === undefined ? undefined : { narSha256, narSize: row.nar_size, root: decodeRootNode(row.root) };
+  }
+
+  narFile(fileSha256: Uint8Array): (NarFileRecord & NarRecord) | undefined {
+    const row = this.#statements.getNarFile.get(fileSha256);
+    const nar = row === undefined ? undefined : this.nar(row.nar_sha256);
+    if (row === undefined || nar === undefined) return undefined;
+    return { fileSha256, fileSize: row.file_size, codec: row.codec as Codec, ...nar };
+  }
+
+  document(name: string): DocumentRecord | undefined {
+    const row = this.#statements.getDocument.get(name);
+    if (row === undefined) return undefined;
+    return { name, digest: toB3Digest(row.digest), size: row.size };
+  }
+
+  packs(): readonly IndexedPack[] {
+    return this.#statements.listPacks.all().map(({ id, name, indexed_bytes }) => ({ id, name, indexedBytes: indexed_bytes }));
+  }
+
+  /** The pack's number, given to it when it is first named. */
+  packId(name: string): number {
+    const known = this.#statements.getPackId.get(name);
+    if (known !== undefined) return known.id;
+    this.#statements.addPack.run(name);
+    return (this.#statements.getPackId.get(name) as { id: number }).id;
+  }
+
+  /**
+   * Take in blocks in one transaction. What is known already stays as it is, so the same block may come twice.
+   */
+  addBlocks(blocks: readonly IndexedBlock[]): void {
+    if (blocks.length === 0) return;
+    this.#transaction(() => {
+      for (const block of blocks) {
+        this.#addBlock(block);
+        this.#statements.extendPack.run(block.offset + block.length, block.pack);
+      }
+    });
+  }
+
+  /** Numbers for a person: how much there is of what. */
+  counts(): { readonly chunks: number; readonly directories: number; readonly pathInfos: number; readonly nars: number; readonly contentBytes: number } {
+    const count = (sql: string): number => (this.#database.prepare(sql).pluck().get() as number | null) ?? 0;
+    return {
+      chunks: count("SELECT count(*) FROM chunks"),
+      directories: count("SELECT count(*) FROM directories"),
+      pathInfos: count("SELECT count(*) FROM path_infos WHERE message IS NOT NULL"),
+      nars: count("SELECT count(*) FROM nars"),
+      contentBytes: count("SELECT sum(length) FROM chunks"),
+    };
+  }
+
+  /** All directories, for a check of the whole store. */
+  allDirectories(): IterableIterator<{ readonly digest: Uint8Array; readonly message: Uint8Array }> {
+    return this.#statements.allDirectories.iterate();
+  }
+
+  /** Forget everything, to be read again from the packs. */
+  clear(): void {
+    this.#transaction(() => {
+      for (const table of TABLES) this.#database.exec(`DELETE FROM ${table}`);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#database.close();
+  }
+
+  #transaction(work: () => void): void {
+    try {
+      this.#database.transaction(work).immediate();
+    } catch (error) {
+      throw toStoreError("Cannot write the index", error);
+    }
+  }
+
+  #addBlock(block: IndexedBlock): void {
+    const { pack } = block;
+    const { addChunk } = this.#statements;
+    let offset = 0;
+    for (const { digest, length } of block.chunks) {
+      addChunk.run(digest, pack, block.offset, block.length, offset, length);
+      offset += length;
+    }
+    for (const record of block.records) this.#addRecord(record);
+  }
+
+  #addRecord(record: StoreRecord): void {
+    const statements = this.#statements;
+    switch (record.type) {
+      case "directory":
+        statements.addDirectory.run(blake3(record.message), record.message);
+        return;
+      case "blob":
+        statements.addBlob.run(record.digest, record.size, encodeChunkList(record.chunks));
+        return;
+      case "nar":
+        statements.addNar.run(record.nar.narSha256, record.nar.narSize, encodeEntry(record.nar.root));
+        return;
+      case "narFile":
+        statements.addNarFile.run(record.file.fileSha256, record.file.fileSize, record.file.codec, record.narSha256);
+        return;
+      case "document": {
+        const { name, digest, size } = record.document;
+        statements.putDocument.run(name, record.time, digest, size);
+        return;
+      }
+      case "pathInfoDeleted":
+        statements.putPathInfo.run(record.digest, record.time, null);
+        return;
+      case "pathInfo":
+        this.#putPathInfo(record.time, record.message);
+    }
+  }
+
+  #putPathInfo(time: number, message: Uint8Array): void {
+    const pathInfo = decodePathInfo(message);
+    const { digest } = pathInfo.storePath;
+    const stored = this.#statements.getPathInfo.get(digest);
+    if (stored === undefined || stored.message === null) {
+      this.#statements.putPathInfo.run(digest, time, message);
+      return;
+    }
+    // The later one counts, whichever comes first here: after a loss the packs are read in another order than they were written in.
+    const other = decodePathInfo(stored.message);
+    const [earlier, later] = time >= stored.time ? [other, pathInfo] : [pathInfo, other];
+    this.#statements.putPathInfo.run(digest, Math.max(time, stored.time), encodePathInfo(mergePathInfo(earlier, later)));
+  }
+}
+
+function prepareStatements(database: Database.Database) {
+  const one = <Row>(sql: string): Database.Statement<[unknown], Row> => database.prepare<[unknown], Row>(sql);
+  return {
+    getChunk: one<{ pack: number; block_offset: number; block_length: number; offset: number; length: number }>(
+      "SELECT pack, block_offset, block_length, offset, length FROM chunks WHERE digest = ?",
+    ),
+    hasChunk: one<unknown>("SELECT 1 FROM chunks WHERE digest = ?"),
+    addChunk: database.prepare("INSERT OR IGNORE INTO chunks VALUES (?, ?, ?, ?, ?, ?)"),
+    getBlob: one<{ chunks: Uint8Array }>("SELECT chunks FROM blobs WHERE digest = ?"),
+    hasSplitBlob: one<unknown>("SELECT 1 FROM blobs WHERE digest = ?"),
+    addBlob: database.prepare("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)"),
+    getDirectory: one<{ message: Uint8Array }>("SELECT message FROM directories WHERE digest = ?"),
+    hasDirectory: one<unknown>("SELECT 1 FROM directories WHERE digest = ?"),
+    addDirectory: database.prepare("INSERT OR IGNORE INTO directories VALUES (?, ?)"),
+    allDirectories: database.prepare<[], { digest: Uint8Array; message: Uint8Array }>("SELECT digest, message FROM directories"),
+    getPathInfo: one<{ time: number; message: Uint8Array | null }>("SELECT time, message FROM path_infos WHERE digest = ?"),
+    nextPathInfo: one<{ digest: Uint8Array; message: Uint8Array }>(
+      "SELECT digest, message FROM path_infos WHERE digest > ? AND message IS NOT NULL ORDER BY digest LIMIT 1",
+    ),
+    putPathInfo: database.prepare(
+      `INSERT INTO path_infos VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET time = excluded.time, message = excluded.message
+       WHERE excluded.time >= time`,
+    ),
+    getNar: one<{ nar_size: number; root: Uint8Array }>("SELECT nar_size, root FROM nars WHERE nar_sha256 = ?"),
+    addNar: database.prepare("INSERT OR IGNORE INTO nars VALUES (?, ?, ?)"),
+    getNarFile: one<{ file_size: number; codec: string; nar_sha256: Uint8Array }>(
+      "SELECT file_size, codec, nar_sha256 FROM nar_files WHERE file_sha256 = ?",
+    ),
+    addNarFile: database.prepare("INSERT OR IGNORE INTO nar_files VALUES (?, ?, ?, ?)"),
+    getDocument: one<{ digest: Uint8Array; size: number }>(
+      "SELECT digest, size FROM documents WHERE name = ?",
+    ),
+    putDocument: database.prepare(
+      `INSERT INTO documents VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET time = excluded.time,
+       digest = excluded.digest, size = excluded.size WHERE excluded.time >= time`,
+    ),
+    listPacks: database.prepare<[], { id: number; name: string; indexed_bytes: number }>("SELECT id, name, indexed_bytes FROM packs ORDER BY name"),
+    getPackId: one<{ id: number }>("SELECT id FROM packs WHERE name = ?"),
+    addPack: database.prepare("INSERT OR IGNORE INTO packs (name, indexed_bytes) VALUES (?, 0)"),
+    extendPack: database.prepare("UPDATE packs SET indexed_bytes = max(indexed_bytes, ?) WHERE id = ?"),
+  };
+}

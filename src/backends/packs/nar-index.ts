@@ -1,0 +1,35 @@
+import type { CallOptions } from "../../castore/call-options.ts";
+import type { NarFileRecord, NarIndex, NarRecord } from "../../store/nar-index.ts";
+import type { Group } from "./pack-writer.ts";
+import type { PacksCore, WriteSink } from "./packs-core.ts";
+
+export class PacksNarIndex implements NarIndex {
+  readonly #core: PacksCore;
+  readonly #sink: WriteSink;
+
+  constructor(core: PacksCore, sink: WriteSink) {
+    this.#core = core;
+    this.#sink = sink;
+  }
+
+  async byNarHash(narSha256: Uint8Array, options?: CallOptions): Promise<NarRecord | undefined> {
+    this.#core.check(options);
+    return this.#core.index.nar(narSha256);
+  }
+
+  async byFileHash(fileSha256: Uint8Array, options?: CallOptions): Promise<(NarFileRecord & NarRecord) | undefined> {
+    this.#core.check(options);
+    return this.#core.index.narFile(fileSha256);
+  }
+
+  async put(nar: NarRecord, file?: NarFileRecord, options?: CallOptions): Promise<void> {
+    this.#core.check(options);
+    this.#sink.check();
+    const groups: Group[] = [];
+    if (this.#core.index.nar(nar.narSha256) === undefined) groups.push(this.#core.writer.addRecord({ type: "nar", nar }));
+    if (file !== undefined && this.#core.index.narFile(file.fileSha256) === undefined) {
+      groups.push(this.#core.writer.addRecord({ type: "narFile", narSha256: nar.narSha256, file }));
+    }
+    await this.#sink.settle(groups);
+  }
+}

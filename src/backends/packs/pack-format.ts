@@ -1,0 +1,136 @@
+/**
+ * The bytes of a pack: a header, then blocks, each of which says what it holds and can be checked by itself. docs/data-model.md has
+ * the tables. All integers are little-endian.
+ */
+import { blake3 } from "../../hash/blake3.ts";
+import { equalBytes } from "../../bytes/compare-bytes.ts";
+import type { B3Digest } from "../../castore/digest.ts";
+import { DIGEST_LENGTH, toB3Digest } from "../../castore/digest.ts";
+
+/** First bytes of a pack file: "narborpk", the version, four zeros. */
+export const PACK_HEADER = new Uint8Array(Buffer.concat([Buffer.from("narborpk"), Buffer.from([1, 0, 0, 0, 0, 0, 0, 0])]));
+
+/** Bytes of a block's header before its table of chunks. */
+export const BLOCK_HEADER_LENGTH = 64;
+/** Bytes of one row in the table: a digest and a length. */
+const CHUNK_ROW_LENGTH = DIGEST_LENGTH + 4;
+/** Begins every block; a scan finds the next good block by it. */
+export const BLOCK_MAGIC = new Uint8Array(Buffer.from("NBLK"));
+
+const KIND_OFFSET = 4;
+const CODEC_OFFSET = 5;
+const COUNT_OFFSET = 8;
+const RAW_LENGTH_OFFSET = 12;
+const STORED_LENGTH_OFFSET = 16;
+const STORED_DIGEST_OFFSET = 20;
+const CHECK_OFFSET = 52;
+const CHECK_LENGTH = 12;
+
+/** No block is larger than this before compression: the largest directory message with room to spare. */
+export const MAX_RAW_LENGTH = 512 * 1024 * 1024;
+
+/** `chunks`: contents, with a table of what they are; `records`: what is written down about them. */
+export type BlockKind = "chunks" | "records";
+/** How a block's bytes are stored. */
+export type BlockCodec = "stored" | "zstd";
+
+const KIND_NUMBER = { chunks: 1, records: 2 } as const;
+const CODEC_NUMBER = { stored: 0, zstd: 1 } as const;
+
+/** One chunk in a block; its bytes follow those of the one before it. */
+export interface ChunkEntry {
+  readonly digest: B3Digest;
+  readonly length: number;
+}
+
+export interface BlockHeader {
+  readonly kind: BlockKind;
+  readonly codec: BlockCodec;
+  /** Chunks in the table, or records. */
+  readonly count: number;
+  /** Bytes before compression. */
+  readonly rawLength: number;
+  /** Bytes as they lie in the pack. */
+  readonly storedLength: number;
+  /** BLAKE3 of the bytes as they lie in the pack. */
+  readonly storedDigest: Uint8Array;
+}
+
+/** Bytes of the table that follows a header. */
+export function tableLength(header: Pick<BlockHeader, "kind" | "count">): number {
+  return header.kind === "chunks" ? header.count * CHUNK_ROW_LENGTH : 0;
+}
+
+/** Bytes from a block's first to the next one's. */
+export function blockLength(header: BlockHeader): number {
+  return BLOCK_HEADER_LENGTH + tableLength(header) + header.storedLength;
+}
+
+/** A block's header and table, ready to be followed by `stored`. */
+export function encodeBlockHeader(
+  block: { readonly kind: BlockKind; readonly codec: BlockCodec; readonly count: number; readonly rawLength: number },
+  chunks: readonly ChunkEntry[],
+  stored: Uint8Array,
+): Uint8Array {
+  const bytes = new Uint8Array(BLOCK_HEADER_LENGTH + tableLength(block));
+  const view = new DataView(bytes.buffer);
+  bytes.set(BLOCK_MAGIC);
+  bytes[KIND_OFFSET] = KIND_NUMBER[block.kind];
+  bytes[CODEC_OFFSET] = CODEC_NUMBER[block.codec];
+  view.setUint32(COUNT_OFFSET, block.count, true);
+  view.setUint32(RAW_LENGTH_OFFSET, block.rawLength, true);
+  view.setUint32(STORED_LENGTH_OFFSET, stored.length, true);
+  bytes.set(blake3(stored), STORED_DIGEST_OFFSET);
+  let offset = BLOCK_HEADER_LENGTH;
+  for (const { digest, length } of chunks) {
+    bytes.set(digest, offset);
+    view.setUint32(offset + DIGEST_LENGTH, length, true);
+    offset += CHUNK_ROW_LENGTH;
+  }
+  bytes.set(headerCheck(bytes), CHECK_OFFSET);
+  return bytes;
+}
+
+/** A header without its table, or undefined when these 64 bytes are none. The check needs the table: see `checkBlockHeader`. */
+export function decodeBlockHeader(bytes: Uint8Array): BlockHeader | undefined {
+  if (bytes.length < BLOCK_HEADER_LENGTH || !equalBytes(bytes.subarray(0, BLOCK_MAGIC.length), BLOCK_MAGIC)) return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const kind = bytes[KIND_OFFSET] === KIND_NUMBER.chunks ? "chunks" : bytes[KIND_OFFSET] === KIND_NUMBER.records ? "records" : undefined;
+  const codec = bytes[CODEC_OFFSET] === CODEC_NUMBER.stored ? "stored" : bytes[CODEC_OFFSET] === CODEC_NUMBER.zstd ? "zstd" : undefined;
+  const rawLength = view.getUint32(RAW_LENGTH_OFFSET, true);
+  const storedLength = view.getUint32(STORED_LENGTH_OFFSET, true);
+  if (kind === undefined || codec === undefined || rawLength > MAX_RAW_LENGTH || storedLength > MAX_RAW_LENGTH) return undefined;
+  return {
+    kind,
+    codec,
+    count: view.getUint32(COUNT_OFFSET, true),
+    rawLength,
+    storedLength,
+    storedDigest: bytes.slice(STORED_DIGEST_OFFSET, STORED_DIGEST_OFFSET + DIGEST_LENGTH),
+  };
+}
+
+/** Whether a header with its table is as it was written. */
+export function checkBlockHeader(headerAndTable: Uint8Array): boolean {
+  return equalBytes(headerAndTable.subarray(CHECK_OFFSET, CHECK_OFFSET + CHECK_LENGTH), headerCheck(headerAndTable));
+}
+
+/** The chunks of a checked header and table. */
+export function decodeChunkTable(header: BlockHeader, headerAndTable: Uint8Array): ChunkEntry[] {
+  const view = new DataView(headerAndTable.buffer, headerAndTable.byteOffset, headerAndTable.length);
+  const chunks: ChunkEntry[] = [];
+  for (let offset = BLOCK_HEADER_LENGTH; offset < BLOCK_HEADER_LENGTH + tableLength(header); offset += CHUNK_ROW_LENGTH) {
+    chunks.push({
+      digest: toB3Digest(headerAndTable.slice(offset, offset + DIGEST_LENGTH)),
+      length: view.getUint32(offset + DIGEST_LENGTH, true),
+    });
+  }
+  return chunks;
+}
+
+/** Twelve bytes of the BLAKE3 over everything else in the header and the table. */
+function headerCheck(headerAndTable: Uint8Array): Uint8Array {
+  const covered = headerAndTable.slice();
+  covered.fill(0, CHECK_OFFSET, CHECK_OFFSET + CHECK_LENGTH);
+  return blake3(covered).subarray(0, CHECK_LENGTH);
+}

@@ -1,0 +1,99 @@
+import type { CallOptions } from "../../castore/call-options.ts";
+import { NarborError } from "../../errors.ts";
+import type { IndexDatabase } from "./index-database.ts";
+import type { PackFiles } from "./pack-files.ts";
+import type { Group, PackWriter } from "./pack-writer.ts";
+
+/** What the services of one open store share. */
+export class PacksCore {
+  readonly index: IndexDatabase;
+  readonly files: PackFiles;
+  readonly writer: PackWriter;
+  readonly #packNames = new Map<number, string>();
+  #closed = false;
+
+  constructor(index: IndexDatabase, files: PackFiles, writer: PackWriter) {
+    this.index = index;
+    this.files = files;
+    this.writer = writer;
+  }
+
+  /** To be called first by every method of every service. @throws the signal's reason; NarborError ERR_CLOSED */
+  check(options: CallOptions | undefined): void {
+    if (this.#closed) throw new NarborError("ERR_CLOSED", "The store is closed");
+    options?.signal?.throwIfAborted();
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  /** The file name of a pack. @throws NarborError ERR_DATA_LOSS */
+  packName(id: number): string {
+    const known = this.#packNames.get(id);
+    if (known !== undefined) return known;
+    // Another process may have begun it since we last looked.
+    for (const pack of this.index.packs()) this.#packNames.set(pack.id, pack.name);
+    const name = this.#packNames.get(id);
+    if (name === undefined) throw new NarborError("ERR_DATA_LOSS", `Cannot find pack ${id} in the index`);
+    return name;
+  }
+}
+
+/** What becomes of what was written: it is waited for at once, or with the piece of work that it belongs to. */
+export interface WriteSink {
+  /** @throws NarborError when an earlier write of this piece of work was lost */
+  check(): void;
+  settle(groups: Iterable<Group | undefined>): Promise<void>;
+}
+
+/** Every write is durable when its call returns. */
+export class DurableSink implements WriteSink {
+  readonly #writer: PackWriter;
+
+  constructor(writer: PackWriter) {
+    this.#writer = writer;
+  }
+
+  check(): void {
+    // Nothing is remembered between calls.
+  }
+
+  async settle(groups: Iterable<Group | undefined>): Promise<void> {
+    const distinct = new Set(groups);
+    await Promise.all([...distinct].map((group) => (group === undefined ? undefined : this.#writer.commit(group))));
+  }
+}
+
+/** Writes are waited for together, by `commit`. */
+export class WorkSink implements WriteSink {
+  readonly #writer: PackWriter;
+  readonly #groups = new Set<Group>();
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(writer: PackWriter) {
+    this.#writer = writer;
+  }
+
+  check(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  async settle(groups: Iterable<Group | undefined>): Promise<void> {
+    for (const group of groups) {
+      if (group === undefined || this.#groups.has(group)) continue;
+      this.#groups.add(group);
+      group.done.then(
+        () => this.#groups.delete(group),
+        (error: unknown) => (this.#failure ??= { error }),
+      );
+    }
+    await this.#writer.ready();
+    this.check();
+  }
+
+  async commit(): Promise<void> {
+    await Promise.all([...this.#groups].map((group) => this.#writer.commit(group)));
+    this.check();
+  }
+}

@@ -1,0 +1,170 @@
+/**
+ * The embedded store: a directory with `narbor.json`, `index.sqlite` and `packs/`.
+ *
+ * Several processes may have it open. Each appends to packs of its own; the index is SQLite's to share.
+ */
+import { mkdir, rename, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { DirectorySizeProfile } from "../../castore/directory.ts";
+import { NarborError } from "../../errors.ts";
+import type { Store, StoreWork } from "../../store/store.ts";
+import { PacksBlobService } from "./blob-service.ts";
+import { PacksDirectoryService } from "./directory-service.ts";
+import { PacksDocumentIndex } from "./document-index.ts";
+import { IndexDatabase } from "./index-database.ts";
+import { PacksNarIndex } from "./nar-index.ts";
+import type { BlockCompression } from "./pack-appender.ts";
+import { PackAppender } from "./pack-appender.ts";
+import { PackFiles } from "./pack-files.ts";
+import { PackWriter } from "./pack-writer.ts";
+import type { WriteSink } from "./packs-core.ts";
+import { DurableSink, PacksCore, WorkSink } from "./packs-core.ts";
+import { PacksPathInfoService } from "./path-info-service.ts";
+import { recoverIndex } from "./recover-index.ts";
+import type { StoreFormat } from "./store-format.ts";
+import { createStoreFormat, readStoreFormat } from "./store-format.ts";
+import { toStoreError } from "./system-error.ts";
+import type { StoreCheck } from "./check-packs.ts";
+import { checkPacks } from "./check-packs.ts";
+
+export interface PacksStoreOptions {
+  /** Make a store when there is none. Without it, that is ERR_NOT_FOUND. @default false */
+  readonly create?: boolean;
+  /** How blocks written from now on are compressed: a zstd level, or "none". @default 1 */
+  readonly compression?: BlockCompression;
+  /** How directory sizes are counted, when the store is made. A store that is there keeps its own. @default "documented" */
+  readonly directorySizeProfile?: DirectorySizeProfile;
+  /** Forget the index and make it anew from the packs. @default false */
+  readonly rebuildIndex?: boolean;
+}
+
+/** Level 1: see docs/decisions/0004-block-compression.md. */
+const DEFAULT_COMPRESSION = 1;
+
+export class PacksStore implements Store {
+  readonly directory: string;
+  readonly directorySizeProfile: DirectorySizeProfile;
+  readonly blobs: PacksBlobService;
+  readonly directories: PacksDirectoryService;
+  readonly pathInfos: PacksPathInfoService;
+  readonly nars: PacksNarIndex;
+  readonly documents: PacksDocumentIndex;
+  readonly #core: PacksCore;
+  #disposed: Promise<void> | undefined;
+
+  private constructor(directory: string, directorySizeProfile: DirectorySizeProfile, core: PacksCore) {
+    this.directory = directory;
+    this.directorySizeProfile = directorySizeProfile;
+    this.#core = core;
+    const sink = new DurableSink(core.writer);
+    ({ blobs: this.blobs, directories: this.directories, nars: this.nars } = importServices(core, sink));
+    this.pathInfos = new PacksPathInfoService(core, sink);
+    this.documents = new PacksDocumentIndex(core, sink);
+  }
+
+  /**
+   * Open the store in `directory`, and take into the index what its packs hold and the index does not.
+   *
+   * @throws NarborError ERR_NOT_FOUND, ERR_STORE_VERSION, ERR_READ_ONLY, ERR_NO_SPACE, ERR_STORE
+   */
+  static async open(directory: string, options: PacksStoreOptions = {}): Promise<PacksStore> {
+    const format = await openFormat(directory, options);
+    const packs = join(directory, "packs");
+    await makeDirectory(packs);
+    const index = await openIndex(join(directory, "index.sqlite"), options.rebuildIndex === true);
+    const files = new PackFiles(packs);
+    try {
+      if (options.rebuildIndex === true) index.clear();
+      await recoverIndex(index, files);
+    } catch (error) {
+      index[Symbol.dispose]();
+      await files[Symbol.asyncDispose]();
+      throw toStoreError(`Cannot open the store "${directory}"`, error);
+    }
+    const compression = options.compression ?? DEFAULT_COMPRESSION;
+    const writer = new PackWriter(index, () => new PackAppender(files, index, compression));
+    return new PacksStore(directory, format.directorySizeProfile, new PacksCore(index, files, writer));
+  }
+
+  begin(): StoreWork {
+    const sink = new WorkSink(this.#core.writer);
+    return {
+      ...importServices(this.#core, sink),
+      commit: async (options) => {
+        this.#core.check(options);
+        await sink.commit();
+      },
+    };
+  }
+
+  /** Read everything again and check it against its digests. */
+  check(signal?: AbortSignal): AsyncIterable<StoreCheck> {
+    return checkPacks(this.#core, signal);
+  }
+
+  /** How much there is of what. */
+  counts(): ReturnType<IndexDatabase["counts"]> {
+    return this.#core.index.counts();
+  }
+
+  /** Bytes that all packs take on the disk. */
+  async packBytes(): Promise<number> {
+    return (await this.#core.files.list()).reduce((sum, { size }) => sum + size, 0);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return (this.#disposed ??= this.#dispose());
+  }
+
+  async #dispose(): Promise<void> {
+    this.#core.close();
+    await this.#core.writer[Symbol.asyncDispose]();
+    await this.#core.files[Symbol.asyncDispose]();
+    this.#core.index[Symbol.dispose]();
+  }
+}
+
+function importServices(core: PacksCore, sink: WriteSink): { blobs: PacksBlobService; directories: PacksDirectoryService; nars: PacksNarIndex } {
+  return {
+    blobs: new PacksBlobService(core, sink),
+    directories: new PacksDirectoryService(core, sink),
+    nars: new PacksNarIndex(core, sink),
+  };
+}
+
+async function openFormat(directory: string, options: PacksStoreOptions): Promise<StoreFormat> {
+  const found = await readStoreFormat(directory);
+  if (found !== undefined) return found;
+  if (options.create !== true) throw new NarborError("ERR_NOT_FOUND", `Cannot open the store "${directory}": there is none`);
+  await makeDirectory(directory);
+  await createStoreFormat(directory, options.directorySizeProfile ?? "documented");
+  const made = await readStoreFormat(directory);
+  if (made === undefined) throw new NarborError("ERR_STORE", `Cannot make a store in "${directory}": it was taken away again`);
+  return made;
+}
+
+async function makeDirectory(directory: string): Promise<void> {
+  try {
+    await mkdir(directory, { recursive: true });
+  } catch (error) {
+    throw toStoreError(`Cannot make the directory "${directory}"`, error);
+  }
+}
+
+async function openIndex(file: string, rebuild: boolean): Promise<IndexDatabase> {
+  try {
+    return new IndexDatabase(file);
+  } catch (error) {
+    if (!rebuild || !(await exists(file))) throw error;
+    // It cannot even be opened: keep it beside for whoever wants to look at it.
+    for (const suffix of ["", "-wal", "-shm"]) await rename(file + suffix, `${file}.damaged${suffix}`).catch(() => undefined);
+    return new IndexDatabase(file);
+  }
+}
+
+async function exists(file: string): Promise<boolean> {
+  return await stat(file).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,74 @@
+/** What a store is: `narbor.json` in its directory, written once when the store is made. */
+import { link, readFile, unlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { DirectorySizeProfile } from "../../castore/directory.ts";
+import { NarborError } from "../../errors.ts";
+import { syncDirectory } from "./pack-appender.ts";
+import { toStoreError } from "./system-error.ts";
+
+/** The format this program writes, and the newest it reads. */
+export const STORE_VERSION = 1;
+
+export interface StoreFormat {
+  readonly version: number;
+  readonly directorySizeProfile: DirectorySizeProfile;
+}
+
+const FILE_NAME = "narbor.json";
+
+/** @throws NarborError ERR_STORE_VERSION for a newer store, ERR_STORE for something else; undefined when there is none */
+export async function readStoreFormat(directory: string): Promise<StoreFormat | undefined> {
+  let text: string;
+  try {
+    text = await readFile(join(directory, FILE_NAME), "utf8");
+  } catch (error) {
+    if (hasCode(error, "ENOENT") || hasCode(error, "ENOTDIR")) return undefined;
+    throw toStoreError(`Cannot open the store "${directory}"`, error);
+  }
+  const { format, version, directorySize } = parseObject(directory, text);
+  if (format !== "narbor-store" || typeof version !== "number") throw notAStore(directory);
+  if (version > STORE_VERSION) {
+    throw new NarborError(
+      "ERR_STORE_VERSION",
+      `Cannot open the store "${directory}": its format is version ${version}, this narbor reads up to ${STORE_VERSION}; use a newer narbor`,
+    );
+  }
+  if (directorySize !== "documented" && directorySize !== "doubled") throw notAStore(directory);
+  return { version, directorySizeProfile: directorySize };
+}
+
+/** Write it, unless another process did so first; then that one counts. */
+export async function createStoreFormat(directory: string, directorySizeProfile: DirectorySizeProfile): Promise<void> {
+  const text = `${JSON.stringify({ format: "narbor-store", version: STORE_VERSION, directorySize: directorySizeProfile }, undefined, 2)}\n`;
+  const temporary = join(directory, `.${FILE_NAME}.${process.pid}`);
+  try {
+    await writeFile(temporary, text, { flush: true });
+    // A link, unlike a rename, never takes another one's place.
+    await link(temporary, join(directory, FILE_NAME)).catch((error: unknown) => {
+      if (!hasCode(error, "EEXIST")) throw error;
+    });
+    await syncDirectory(directory);
+  } catch (error) {
+    throw toStoreError(`Cannot make a store in "${directory}"`, error);
+  } finally {
+    await unlink(temporary).catch(() => undefined);
+  }
+}
+
+function parseObject(directory: string, text: string): Record<"format" | "version" | "directorySize", unknown> {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === "object" && value !== null) return { format: undefined, version: undefined, directorySize: undefined, ...value };
+  } catch {
+    // Said below.
+  }
+  throw notAStore(directory);
+}
+
+function notAStore(directory: string): NarborError {
+  return new NarborError("ERR_STORE", `Cannot open the store "${directory}": its ${FILE_NAME} is not one that narbor wrote`);
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return typeof error === "object" && error !== null && "code" in error && error.code === code;
+}

@@ -1,0 +1,29 @@
+/**
+ * zstd of whole blocks, off the main thread. A block is a frame that tells its size.
+ *
+ * The bytes given are copied to the thread and stay the caller's. The synchronous forms take about as long as
+ * sending to a thread does when blocks are of a few KiB.
+ */
+import { runBlock } from "./worker-pool.ts";
+
+export { compressZstdSync, decompressZstdSync } from "./zstd-block.ts";
+
+/**
+ * Compress `bytes` to one frame that tells their size.
+ *
+ * @param level -131072 to 22; 1 and 3 are sensible
+ */
+export function compressZstd(bytes: Uint8Array, level: number): Promise<Uint8Array> {
+  return runBlock({ type: "compressZstd", level }, bytes);
+}
+
+/**
+ * Decompress frames that must become exactly `expectedSize` bytes. No more memory than that (and a constant) is taken,
+ * whatever they turn out to be.
+ *
+ * @throws NarborError `ERR_COMPRESSION_INVALID` when the input is damaged, cut short or followed by something else,
+ *   `ERR_MISMATCH` when it is of another size, `ERR_LIMIT` when it asks for a larger window than such a block needs
+ */
+export function decompressZstd(bytes: Uint8Array, expectedSize: number): Promise<Uint8Array> {
+  return runBlock({ type: "decompressZstd", size: expectedSize }, bytes);
+}

@@ -1,0 +1,153 @@
+import pLimit from "p-limit";
+import type { BlobService, SmallBlob } from "../castore/blob-service.ts";
+import { toSmallBlob } from "../castore/blob-service.ts";
+import type { B3Digest } from "../castore/digest.ts";
+import { digestKey, formatDigest } from "../castore/digest.ts";
+import type { LinkedSignal } from "../concurrency/linked-signal.ts";
+import { Semaphore } from "../concurrency/semaphore.ts";
+import { equalBytes } from "../bytes/compare-bytes.ts";
+import { createBlake3 } from "../hash/blake3.ts";
+import { NarborError } from "../errors.ts";
+
+export interface BlobUploaderOptions {
+  /** Uploads under way at once. @default 128 */
+  readonly concurrency?: number | undefined;
+  /** Bytes of small files held in memory at once, whether waiting or under way. @default 134217728 (128 MiB) */
+  readonly bufferedBytes?: number | undefined;
+}
+
+const DEFAULT_CONCURRENCY = 128;
+const DEFAULT_BUFFERED_BYTES = 128 * 1024 * 1024;
+/** A batch goes out when it holds this many bytes (or one larger file) … */
+const BATCH_BYTES = 2 * 1024 * 1024;
+/** … or this many files. */
+const BATCH_COUNT = 4096;
+/** Digests remembered as sent, twice over: a repeat from longer ago costs one needless upload, not memory for every file. */
+const REMEMBERED_DIGESTS = 65_536;
+
+interface Batch {
+  readonly memory: Uint8Array;
+  used: number;
+  readonly blobs: SmallBlob[];
+  readonly release: () => void;
+}
+
+/**
+ * Sends a tree's files to a blob service: small ones in batches in the background, under a limit of calls and one of bytes; large ones as
+ * streams in line. The first failure fires the signal it was given, and what is under way stops.
+ */
+export class BlobUploader {
+  readonly #blobs: Pick<BlobService, "putMany" | "put">;
+  readonly #stop: LinkedSignal;
+  readonly #limit: ReturnType<typeof pLimit>;
+  readonly #memory: Semaphore;
+  readonly #memoryLimit: number;
+  readonly #underway = new Set<Promise<void>>();
+  #sent = new Set<string>();
+  #sentBefore = new Set<string>();
+  #batch: Batch | undefined;
+
+  constructor(blobs: Pick<BlobService, "putMany" | "put">, stop: LinkedSignal, options: BlobUploaderOptions = {}) {
+    this.#blobs = blobs;
+    this.#stop = stop;
+    this.#limit = pLimit(options.concurrency ?? DEFAULT_CONCURRENCY);
+    this.#memoryLimit = options.bufferedBytes ?? DEFAULT_BUFFERED_BYTES;
+    this.#memory = new Semaphore(this.#memoryLimit);
+  }
+
+  /**
+   * Memory for a small file's `size` bytes, to be filled and then handed to `addSmall` before the next is asked for.
+   * A promise when it must be waited for. The memory is the batch's own, so that a file does not keep the network buffer it came in.
+   */
+  reserve(size: number): Uint8Array | Promise<Uint8Array> {
+    const batch = this.#batch;
+    if (batch !== undefined && batch.memory.length - batch.used >= size) return batch.memory.subarray(batch.used, batch.used + size);
+    return this.#reserveInNewBatch(size);
+  }
+
+  /** Hash a small file and send it with its batch, unless this import sent it already. */
+  addSmall(bytes: Uint8Array): B3Digest {
+    const blob = toSmallBlob(bytes);
+    const batch = this.#batch;
+    if (batch === undefined) throw new TypeError("addSmall() without reserve()");
+    if (this.#remember(blob.digest)) {
+      batch.blobs.push(blob);
+      batch.used += bytes.length;
+      if (batch.blobs.length >= BATCH_COUNT) this.#send();
+    }
+    return blob.digest;
+  }
+
+  /** Stream a large file in line and give its digest, which must be the one the service gives. */
+  async addLarge(content: AsyncIterable<Uint8Array>): Promise<B3Digest> {
+    const hasher = createBlake3();
+    let ended = false;
+    async function* hashed(): AsyncGenerator<Uint8Array, void, undefined> {
+      for await (const bytes of content) {
+        hasher.update(bytes);
+        yield bytes;
+      }
+      ended = true;
+    }
+    try {
+      const stored = await this.#limit(() => this.#blobs.put(hashed(), { signal: this.#stop.signal }));
+      if (!ended) throw new NarborError("ERR_MISMATCH", "Cannot upload a blob: the service stopped reading before its end");
+      if (!equalBytes(stored, hasher.digest())) {
+        throw new NarborError("ERR_MISMATCH", `Cannot upload a blob: the service calls it ${formatDigest(stored)}, which is not its digest`);
+      }
+      return stored;
+    } finally {
+      hasher.discard();
+    }
+  }
+
+  /** Send what is left and wait for every upload. @throws the first failure */
+  async join(): Promise<void> {
+    this.#send();
+    await Promise.all(this.#underway);
+    this.#stop.signal.throwIfAborted();
+  }
+
+  async #reserveInNewBatch(size: number): Promise<Uint8Array> {
+    this.#send();
+    const length = Math.max(size, Math.min(BATCH_BYTES, this.#memoryLimit));
+    const release = await this.#memory.acquire(length, this.#stop.signal);
+    // Not zeroed: only what was filled is ever looked at.
+    const memory = Buffer.allocUnsafeSlow(length);
+    this.#batch = { memory, used: 0, blobs: [], release };
+    return memory.subarray(0, size);
+  }
+
+  #send(): void {
+    const batch = this.#batch;
+    this.#batch = undefined;
+    if (batch === undefined) return;
+    if (batch.blobs.length === 0) {
+      batch.release();
+      return;
+    }
+    const { signal } = this.#stop;
+    const upload = this.#limit(async () => {
+      signal.throwIfAborted();
+      await this.#blobs.putMany(batch.blobs, { signal });
+    })
+      .catch((error: unknown) => this.#stop.abort(error))
+      .finally(() => {
+        batch.release();
+        this.#underway.delete(upload);
+      });
+    this.#underway.add(upload);
+  }
+
+  /** False when the digest was sent before. */
+  #remember(digest: B3Digest): boolean {
+    const key = digestKey(digest);
+    if (this.#sent.has(key) || this.#sentBefore.has(key)) return false;
+    if (this.#sent.size >= REMEMBERED_DIGESTS) {
+      this.#sentBefore = this.#sent;
+      this.#sent = new Set();
+    }
+    this.#sent.add(key);
+    return true;
+  }
+}

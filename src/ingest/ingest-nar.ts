@@ -1,0 +1,139 @@
+import { equalBytes } from "../bytes/compare-bytes.ts";
+import type { BlobService } from "../castore/blob-service.ts";
+import { SMALL_BLOB_LIMIT } from "../castore/blob-service.ts";
+import type { CallOptions } from "../castore/call-options.ts";
+import { formatDigest } from "../castore/digest.ts";
+import type { DirectorySizeProfile } from "../castore/directory.ts";
+import type { DirectoryService } from "../castore/directory-service.ts";
+import type { Node } from "../castore/node.ts";
+import { abortable } from "../concurrency/abortable.ts";
+import { linkSignal } from "../concurrency/linked-signal.ts";
+import { NarborError } from "../errors.ts";
+import { Sha256Tap } from "../hash/sha256.ts";
+import type { NarEvent } from "../nar/nar-event.ts";
+import { NarReader } from "../nar/parse-nar.ts";
+import type { BlobUploaderOptions } from "./blob-uploader.ts";
+import { BlobUploader } from "./blob-uploader.ts";
+import { DirectoryStack } from "./directory-stack.ts";
+
+/** Where an import goes, and how. */
+export interface ImportNarOptions extends CallOptions, BlobUploaderOptions {
+  readonly blobs: Pick<BlobService, "putMany" | "put">;
+  readonly directories: Pick<DirectoryService, "putClosure">;
+  /** How directory sizes are counted. @default "documented" */
+  readonly directorySizeProfile?: DirectorySizeProfile;
+  /** Files below this many bytes are uploaded in batches in the background, others streamed. @default 1048576 (1 MiB) */
+  readonly smallFileThreshold?: number;
+  /** Most bytes of directory messages in one tree; more is ERR_LIMIT. @default 268435456 (256 MiB) */
+  readonly maxDirectoryBytes?: number;
+  /** Told of every file, symlink and directory as it is finished, for progress. */
+  readonly onNode?: () => void;
+}
+
+/** What a NAR turned out to be. */
+export interface ImportedNar {
+  readonly root: Node;
+  /** Bytes of the NAR. */
+  readonly narSize: number;
+  /** SHA-256 of the NAR, 32 bytes. */
+  readonly narSha256: Uint8Array;
+}
+
+const DEFAULT_MAX_DIRECTORY_BYTES = 256 * 1024 * 1024;
+
+/**
+ * Take a NAR apart while it streams in: files become blobs, directories castore directories.
+ *
+ * Every upload has ended and every directory is stored before this resolves. The first failure stops the reading, aborts what is under way, and is what
+ * this rejects with; so is the signal's reason. `source` is read once and closed on every way out; it must not reuse an array it gave.
+ *
+ * @throws NarborError ERR_NAR_INVALID, ERR_LIMIT, ERR_MISMATCH, and whatever the source or the services throw
+ * @example
+ * const { root, narSize, narSha256 } = await importNar(createReadStream("hello.nar"), { blobs: store.blobs, directories: store.directories });
+ */
+export async function importNar(source: AsyncIterable<Uint8Array>, options: ImportNarOptions): Promise<ImportedNar> {
+  using stop = linkSignal(options.signal);
+  const nar = new Sha256Tap();
+  const reader = new NarReader(nar.through(abortable(source, stop.signal)));
+  const uploader = new BlobUploader(options.blobs, stop, options);
+  const stack = new DirectoryStack(options.directorySizeProfile ?? "documented", options.maxDirectoryBytes ?? DEFAULT_MAX_DIRECTORY_BYTES);
+  try {
+    await readTree(reader, stack, uploader, options);
+    await uploader.join();
+    await putDirectories(stack, options.directories, stop.signal);
+  } catch (error) {
+    // An upload that failed has fired the signal already, and its error is the first one.
+    stop.abort(error);
+    throw stop.signal.reason;
+  } finally {
+    await reader.close();
+  }
+  return { root: stack.root, narSize: nar.size, narSha256: nar.digest() };
+}
+
+async function readTree(reader: NarReader, stack: DirectoryStack, uploader: BlobUploader, options: ImportNarOptions): Promise<void> {
+  const threshold = Math.min(options.smallFileThreshold ?? SMALL_BLOB_LIMIT, SMALL_BLOB_LIMIT);
+  do {
+    for (let event = reader.next(); event !== undefined; event = reader.next()) {
+      switch (event.type) {
+        case "directory":
+          stack.enter(event.name);
+          continue;
+        case "endDirectory":
+          stack.leave();
+          break;
+        case "symlink":
+          stack.add(event.name, { type: "symlink", target: event.target });
+          break;
+        case "file": {
+          const { name, size, executable } = event;
+          const digest =
+            size < threshold ? await readSmallFile(reader, uploader, size) : await uploader.addLarge(fileContents(reader));
+          stack.add(name, { type: "file", digest, size, executable });
+          break;
+        }
+        case "data":
+        case "endFile":
+          throw new TypeError(`A ${event.type} event outside of a file`);
+      }
+      options.onNode?.();
+    }
+  } while (await reader.fill());
+}
+
+async function readSmallFile(reader: NarReader, uploader: BlobUploader, size: number): ReturnType<BlobUploader["addLarge"]> {
+  const memory = uploader.reserve(size);
+  const bytes = memory instanceof Uint8Array ? memory : await memory;
+  let filled = 0;
+  for (let event = await nextEvent(reader); event.type !== "endFile"; event = await nextEvent(reader)) {
+    if (event.type !== "data") throw new TypeError(`A ${event.type} event within a file`);
+    bytes.set(event.bytes, filled);
+    filled += event.bytes.length;
+  }
+  return uploader.addSmall(bytes);
+}
+
+/** The contents of the file whose event was the last, up to its `endFile`. */
+async function* fileContents(reader: NarReader): AsyncGenerator<Uint8Array, void, undefined> {
+  for (let event = await nextEvent(reader); event.type !== "endFile"; event = await nextEvent(reader)) {
+    if (event.type === "data") yield event.bytes;
+  }
+}
+
+async function nextEvent(reader: NarReader): Promise<NarEvent> {
+  for (;;) {
+    const event = reader.next();
+    if (event !== undefined) return event;
+    // Within a file the decoder refuses the input's end, so there is always more.
+    await reader.fill();
+  }
+}
+
+async function putDirectories(stack: DirectoryStack, directories: Pick<DirectoryService, "putClosure">, signal: AbortSignal): Promise<void> {
+  const { root } = stack;
+  if (root.type !== "directory") return;
+  const stored = await directories.putClosure(stack.finished, { signal });
+  if (!equalBytes(stored, root.digest)) {
+    throw new NarborError("ERR_MISMATCH", `Cannot store directories: the service calls the root ${formatDigest(stored)}, expected ${formatDigest(root.digest)}`);
+  }
+}

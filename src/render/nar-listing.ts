@@ -1,0 +1,46 @@
+/**
+ * The listing of a NAR, `<hash>.ls` in a binary cache: its tree as JSON, with the place of each file's contents in the NAR.
+ * The shape is Nix's (src/libutil/nar-listing.cc), version 1.
+ */
+import type { Tree } from "./tree.ts";
+import { walkTree } from "./tree.ts";
+import { encodeDirectoryEnd, encodeDirectoryStart, encodeFileEnd, encodeFileStart, encodeSymlink, NAR_MAGIC } from "../nar/nar-encoder.ts";
+
+/** The JSON in pieces of a node each. A name or target that is not UTF-8 has its bad bytes replaced, as JSON has no bytes. */
+export function* narListing(tree: Tree): Generator<string, void, undefined> {
+  yield '{"version":1,"root":';
+  let offset = NAR_MAGIC.length;
+  let isFirst = true;
+  for (const step of walkTree(tree)) {
+    if (step.type === "endDirectory") {
+      offset += encodeDirectoryEnd(step.isRoot).length;
+      yield "}}";
+      isFirst = false;
+      continue;
+    }
+    const key = step.name.length === 0 ? "" : `${isFirst ? "" : ","}${text(step.name)}:`;
+    isFirst = step.type === "directory";
+    switch (step.type) {
+      case "directory":
+        offset += encodeDirectoryStart(step.name).length;
+        yield `${key}{"type":"directory","entries":{`;
+        break;
+      case "symlink":
+        offset += encodeSymlink(step.name, step.node.target).length;
+        yield `${key}{"type":"symlink","target":${text(step.node.target)}}`;
+        break;
+      case "file": {
+        const { size, executable } = step.node;
+        offset += encodeFileStart(step.name, size, executable).length;
+        yield `${key}{"type":"regular","size":${size}${executable ? ',"executable":true' : ""},"narOffset":${offset}}`;
+        offset += size + encodeFileEnd(size, step.name.length === 0).length;
+        break;
+      }
+    }
+  }
+  yield "}";
+}
+
+function text(bytes: Uint8Array): string {
+  return JSON.stringify(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8"));
+}
