@@ -40,6 +40,8 @@ export type ErrorCode =
   | "ERR_CLOSED"
   /** The other side cannot be reached or did not answer in time. */
   | "ERR_UNAVAILABLE"
+  /** The other side sent nothing for too long. */
+  | "ERR_TIMEOUT"
   /** The caller may not do this. */
   | "ERR_FORBIDDEN";
 

@@ -1,0 +1,113 @@
+/** The binary cache: which request goes to which handler. */
+import { NarborError } from "../errors.ts";
+import { formatNixCacheInfo, parseNixCacheInfo } from "../nix/nix-cache-info.ts";
+import { STORE_DIR } from "../nix/store-path.ts";
+import type { Store } from "../store/store.ts";
+import { documentKind, getDocument, putDocument } from "./documents.ts";
+import type { HttpAnswer, HttpRequest } from "./exchange.ts";
+import { textAnswer } from "./exchange.ts";
+import { getCastoreNar, getNarFile } from "./nar-download.ts";
+import { parseNarFileName } from "./nar-file-name.ts";
+import { putNar } from "./nar-upload.ts";
+import { getListing, getNarInfo, putListing, putNarInfo, readEncoded } from "./narinfo.ts";
+import { indexPage } from "./pages.ts";
+
+export interface AppOptions {
+  readonly store: Store;
+  /** Take uploads. */
+  readonly allowWrites: boolean;
+  /** Refuse a narinfo whose references are not here. */
+  readonly requireReferences: boolean;
+  /** The cache's `Priority`: clients ask lower ones first, and cache.nixos.org is 40. */
+  readonly priority: number;
+}
+
+/** Answers requests. Whatever it throws is to become an error's answer. */
+export type App = (request: HttpRequest) => Promise<HttpAnswer>;
+
+const CACHE_INFO_LIMIT = 64 * 1024;
+
+export function createApp(options: AppOptions): App {
+  return async (request) => {
+    switch (request.method) {
+      case "GET":
+      case "HEAD":
+        return await read(request, options);
+      case "PUT":
+        checkWrite(request, options);
+        return await write(request, options);
+      default:
+        return textAnswer(405, "Only GET, HEAD and PUT are answered here\n", { allow: "GET, HEAD, PUT" });
+    }
+  };
+}
+
+async function read(request: HttpRequest, { store, allowWrites, priority }: AppOptions): Promise<HttpAnswer> {
+  const { path } = request;
+  if (path === "nix-cache-info") {
+    return { status: 200, headers: { "content-type": "text/x-nix-cache-info" }, body: formatNixCacheInfo({ storeDir: STORE_DIR, wantMassQuery: true, priority }) };
+  }
+  const narInfoHash = hashPartOf(path, ".narinfo");
+  if (narInfoHash !== undefined) return await getNarInfo(request, narInfoHash, store);
+  const narFile = parseNarFileName(path);
+  if (narFile !== undefined) return await getNarFile(request, narFile, store);
+  const [, entry] = /^nar\/(?:snix|tvix)-castore\/([^/]+)$/.exec(path) ?? [];
+  if (entry !== undefined) return await getCastoreNar(request, entry, store);
+  const listingHash = hashPartOf(path, ".ls");
+  if (listingHash !== undefined) return await getListing(request, listingHash, store);
+  const kind = documentKind(path);
+  if (kind !== undefined) return await getDocument(request, kind.contentType, store);
+  if (path === "healthz") return textAnswer(200, "ok\n");
+  if (path === "") return indexAnswer(request, allowWrites);
+  throw notFound(path);
+}
+
+async function write(request: HttpRequest, { store, requireReferences }: AppOptions): Promise<HttpAnswer> {
+  const { path } = request;
+  const narFile = parseNarFileName(path);
+  if (narFile !== undefined) return await putNar(request, narFile, store);
+  const narInfoHash = hashPartOf(path, ".narinfo");
+  if (narInfoHash !== undefined) return await putNarInfo(request, narInfoHash, store, { requireReferences });
+  const listingHash = hashPartOf(path, ".ls");
+  if (listingHash !== undefined) return await putListing(request, listingHash);
+  const kind = documentKind(path);
+  if (kind !== undefined) return await putDocument(request, kind.limit, store);
+  if (path === "nix-cache-info") return await putCacheInfo(request);
+  throw new NarborError("ERR_INVALID", `Nothing can be uploaded to /${path.slice(0, 200)}`);
+}
+
+/** A client that finds none writes one. Ours is fixed, so it may only say what is so. */
+async function putCacheInfo(request: HttpRequest): Promise<HttpAnswer> {
+  const { storeDir } = parseNixCacheInfo(Buffer.from(await readEncoded(request, CACHE_INFO_LIMIT, "nix-cache-info")).toString("utf8"));
+  if (storeDir !== STORE_DIR) throw new NarborError("ERR_INVALID", `This cache is for the store ${STORE_DIR}, not for ${JSON.stringify(storeDir ?? "")}`);
+  return textAnswer(200, "");
+}
+
+function checkWrite(request: HttpRequest, { allowWrites }: AppOptions): void {
+  if (!allowWrites) {
+    throw new NarborError(
+      "ERR_FORBIDDEN",
+      "Uploads are off: this server listens beyond loopback. Start it with --allow-anonymous-writes to take them from anyone who can reach it",
+    );
+  }
+  // Nix sends no Origin; a page in a browser does, and no page has business writing here.
+  if (request.headers.origin !== undefined) throw new NarborError("ERR_FORBIDDEN", "Uploads from a browser are refused");
+}
+
+function indexAnswer(request: HttpRequest, allowWrites: boolean): HttpAnswer {
+  const origin = `http://${request.headers.host ?? "127.0.0.1"}`;
+  return {
+    status: 200,
+    headers: { "content-type": "text/html; charset=utf-8", "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'" },
+    body: indexPage(origin, allowWrites),
+  };
+}
+
+function hashPartOf(path: string, suffix: string): string | undefined {
+  if (!path.endsWith(suffix) || path.includes("/")) return undefined;
+  return path.slice(0, -suffix.length);
+}
+
+function notFound(path: string): NarborError {
+  return new NarborError("ERR_NOT_FOUND", `There is no /${path.slice(0, 200)} here`);
+}

@@ -1,0 +1,94 @@
+/** One request and its answer: what handlers need of node:http, and nothing of it that can be used wrongly. */
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
+import { NarborError } from "../errors.ts";
+
+/** The answer of a handler. A body that is a stream must come with its length where that is known. */
+export interface HttpAnswer {
+  readonly status: number;
+  readonly headers?: OutgoingHttpHeaders;
+  readonly body?: string | Uint8Array | AsyncIterable<Uint8Array>;
+}
+
+/** A request. */
+export interface HttpRequest {
+  readonly method: string;
+  /** Decoded, without the leading slash. */
+  readonly path: string;
+  readonly query: URLSearchParams;
+  readonly headers: IncomingMessage["headers"];
+  /** Fires when the client has gone. */
+  readonly signal: AbortSignal;
+  /** The body; read once. @throws NarborError ERR_TIMEOUT when nothing comes for too long, ERR_INVALID when it is cut off */
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+/** A short text. */
+export function textAnswer(status: number, text: string, headers: OutgoingHttpHeaders = {}): HttpAnswer {
+  return { status, headers: { "content-type": "text/plain; charset=utf-8", ...headers }, body: text };
+}
+
+/** The body of a request. An idle client is given up; a slow one is not. */
+export async function* readBody(request: IncomingMessage, idleMilliseconds: number): AsyncGenerator<Uint8Array, void, undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const giveUp = (): void => {
+    request.destroy(new NarborError("ERR_TIMEOUT", `Nothing came of the request's body for ${idleMilliseconds / 1000} s`));
+  };
+  // By hand and not with `for await`: that destroys the socket when the reader stops early, and the answer could not be sent.
+  const iterator = request.iterator({ destroyOnReturn: false });
+  try {
+    for (;;) {
+      timer = setTimeout(giveUp, idleMilliseconds);
+      const result = await iterator.next();
+      clearTimeout(timer);
+      if (result.done === true) break;
+      yield result.value as Uint8Array;
+    }
+    if (!request.complete) throw cutOff();
+  } catch (error) {
+    throw error instanceof NarborError ? error : cutOff(error);
+  } finally {
+    clearTimeout(timer);
+    await iterator.return?.();
+  }
+}
+
+function cutOff(cause?: unknown): NarborError {
+  return new NarborError("ERR_INVALID", "The request's body was cut off", { cause });
+}
+
+/** Write an answer, with backpressure. A body that fails after the headers went out breaks the connection: the client must not take it for whole. */
+export async function writeAnswer(response: ServerResponse, answer: HttpAnswer, isHead: boolean, idleMilliseconds: number): Promise<void> {
+  const { status, headers = {}, body = "" } = answer;
+  const isStream = typeof body !== "string" && !(body instanceof Uint8Array);
+  const bytes = isStream ? undefined : Buffer.from(body as string | Uint8Array);
+  response.writeHead(status, bytes === undefined ? headers : { "content-length": bytes.length, ...headers });
+  if (isHead || bytes !== undefined) {
+    response.end(isHead ? undefined : bytes);
+    return;
+  }
+  try {
+    for await (const chunk of body as AsyncIterable<Uint8Array>) {
+      if (response.destroyed) return;
+      if (!response.write(chunk)) await drained(response, idleMilliseconds);
+    }
+    response.end();
+  } catch (error) {
+    response.destroy();
+    throw error;
+  }
+}
+
+/** Wait until the client has taken what was sent, or has gone; one that takes nothing for too long is let go. */
+function drained(response: ServerResponse, idleMilliseconds: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => response.destroy(), idleMilliseconds);
+    const done = (): void => {
+      clearTimeout(timer);
+      response.off("drain", done);
+      response.off("close", done);
+      resolve();
+    };
+    response.on("drain", done);
+    response.on("close", done);
+  });
+}

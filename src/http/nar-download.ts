@@ -1,0 +1,67 @@
+/** `GET` and `HEAD` of NARs, rendered from castore. */
+import { fromBase64Url, toBase64Url } from "../bytes/text-encoding.ts";
+import { decodeRootNode, encodeEntry } from "../castore/directory-proto.ts";
+import type { Node } from "../castore/node.ts";
+import { NarborError } from "../errors.ts";
+import { encodeNix32 } from "../nix/nix32.ts";
+import { planNar } from "../render/nar-plan.ts";
+import { renderNar } from "../render/render-nar.ts";
+import type { Store } from "../store/store.ts";
+import { parseByteRange } from "./byte-range.ts";
+import type { HttpAnswer, HttpRequest } from "./exchange.ts";
+import { textAnswer } from "./exchange.ts";
+import type { NarFileName } from "./nar-file-name.ts";
+
+const NAR_TYPE = "application/x-nix-nar";
+/** The name says what the bytes are, so they never change. */
+const IMMUTABLE = "public, max-age=31536000, immutable";
+
+/** `nar/<hash>.nar[.…]`: by NarHash, as we serve it, or by FileHash, as it was uploaded. */
+export async function getNarFile(request: HttpRequest, name: NarFileName, store: Store): Promise<HttpAnswer> {
+  const { signal } = request;
+  const uploaded = await store.nars.byFileHash(name.sha256, { signal });
+  const nar = name.suffix === "" && (uploaded === undefined || uploaded.codec === "none") ? await store.nars.byNarHash(name.sha256, { signal }) : undefined;
+  if (nar !== undefined) return await answerNar(request, nar.root, nar.narSize, `"${encodeNix32(nar.narSha256)}"`, store);
+  if (uploaded === undefined) throw new NarborError("ERR_NOT_FOUND", "There is no such NAR here");
+  // A client asks this before an upload, and skips it on a yes: the narinfo that follows will do alone.
+  if (request.method === "HEAD") return { status: 200, headers: { "content-type": NAR_TYPE } };
+  throw new NarborError("ERR_NOT_FOUND", `This NAR is served uncompressed, as nar/${encodeNix32(uploaded.narSha256)}.nar`);
+}
+
+/** `nar/snix-castore/<Entry>?narsize=N`: a tree by its root node, as snix and tvix serve it. */
+export async function getCastoreNar(request: HttpRequest, entry: string, store: Store): Promise<HttpAnswer> {
+  const root = parseEntry(entry);
+  const size = request.query.get("narsize") ?? "";
+  if (!/^\d{1,16}$/.test(size)) throw new NarborError("ERR_INVALID", "Cannot serve the NAR: the URL needs ?narsize=, its size in bytes");
+  return await answerNar(request, root, Number(size), `"${toBase64Url(encodeEntry(root))}"`, store);
+}
+
+/** Everything the NAR needs is looked up before the headers go out. */
+async function answerNar(request: HttpRequest, root: Node, narSize: number, etag: string, store: Store): Promise<HttpAnswer> {
+  const { signal } = request;
+  const plan = await planNar(root, store, { signal });
+  if (plan.narSize !== narSize) {
+    throw new NarborError("ERR_NOT_FOUND", `There is no such NAR here: the tree's NAR has ${plan.narSize} bytes, not ${narSize}`);
+  }
+  const headers = { "content-type": NAR_TYPE, "accept-ranges": "bytes", "cache-control": IMMUTABLE, etag };
+  if (request.headers["if-none-match"]?.split(",").some((tag) => tag.trim() === etag || tag.trim() === "*") === true) return { status: 304, headers };
+  const ifRange = request.headers["if-range"];
+  const range = ifRange === undefined || ifRange === etag ? parseByteRange(request.headers.range, narSize) : undefined;
+  if (range === "unsatisfiable") return textAnswer(416, `The NAR has ${narSize} bytes\n`, { ...headers, "content-type": "text/plain", "content-range": `bytes */${narSize}` });
+  const { start, end } = range ?? { start: 0, end: narSize };
+  return {
+    status: range === undefined ? 200 : 206,
+    headers: {
+      ...headers,
+      "content-length": end - start,
+      ...(range !== undefined && { "content-range": `bytes ${start}-${end - 1}/${narSize}` }),
+    },
+    body: renderNar(plan, store, { signal, start, end }),
+  };
+}
+
+function parseEntry(text: string): Node {
+  const bytes = fromBase64Url(text);
+  if (bytes === undefined) throw new NarborError("ERR_INVALID", "Cannot serve the NAR: the URL's entry is not base64url");
+  return decodeRootNode(bytes);
+}

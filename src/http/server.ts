@@ -1,0 +1,113 @@
+/** The HTTP server: node:http around an `App`. */
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { NarborError } from "../errors.ts";
+import type { App } from "./app.ts";
+import { readBody, textAnswer, writeAnswer } from "./exchange.ts";
+import { toHttpError } from "./http-error.ts";
+
+export interface HttpServerOptions {
+  readonly host: string;
+  /** 0 picks a free one. */
+  readonly port: number;
+  readonly app: App;
+  /** Told of faults of ours: what was asked, and what went wrong. */
+  readonly onFault?: (request: string, error: unknown) => void;
+  /** A body that brings nothing for so long, or a reader that takes nothing, is given up. @default 60000 */
+  readonly idleMilliseconds?: number;
+}
+
+export interface HttpServer {
+  readonly host: string;
+  readonly port: number;
+  /**
+   * Take no more connections, let what is under way end, and then resolve. What has not ended after `graceMilliseconds` is cut off.
+   */
+  stop(graceMilliseconds: number): Promise<void>;
+}
+
+const DEFAULT_IDLE_MILLISECONDS = 60_000;
+/** Nix keeps a connection for up to 90 s and must not be hung up on first. */
+const KEEP_ALIVE_MILLISECONDS = 100_000;
+const HEADERS_MILLISECONDS = 60_000;
+
+/** @throws NarborError ERR_UNAVAILABLE when the address cannot be listened at */
+export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const idleMilliseconds = options.idleMilliseconds ?? DEFAULT_IDLE_MILLISECONDS;
+  let stopping = false;
+  const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MILLISECONDS, headersTimeout: HEADERS_MILLISECONDS, requestTimeout: 0 }, (request, response) => {
+    if (stopping) response.setHeader("connection", "close");
+    void answerRequest(request, response, options, idleMilliseconds);
+  });
+  await listen(server, options.host, options.port);
+  const { port } = server.address() as AddressInfo;
+  return {
+    host: options.host,
+    port,
+    stop: async (graceMilliseconds) => {
+      stopping = true;
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeIdleConnections();
+      const timer = setTimeout(() => server.closeAllConnections(), graceMilliseconds);
+      await closed;
+      clearTimeout(timer);
+    },
+  };
+}
+
+async function answerRequest(request: IncomingMessage, response: ServerResponse, options: HttpServerOptions, idleMilliseconds: number): Promise<void> {
+  const gone = new AbortController();
+  response.on("close", () => gone.abort(new NarborError("ERR_UNAVAILABLE", "The client has gone")));
+  const isHead = request.method === "HEAD";
+  try {
+    const url = parseTarget(request.url ?? "/");
+    const answer = await options.app({
+      method: request.method ?? "GET",
+      path: url.path,
+      query: url.query,
+      headers: request.headers,
+      signal: gone.signal,
+      body: readBody(request, idleMilliseconds),
+    });
+    await writeAnswer(response, answer, isHead, idleMilliseconds);
+  } catch (error) {
+    const { status, message } = toHttpError(error);
+    if (status >= 500 && !gone.signal.aborted) options.onFault?.(`${request.method} ${request.url}`, error);
+    if (!response.headersSent && !response.destroyed) await writeAnswer(response, textAnswer(status, message), isHead, idleMilliseconds);
+  } finally {
+    finishRequest(request, response, idleMilliseconds);
+  }
+}
+
+/**
+ * What is left of a body that was refused is let go by node, so that the client gets to read the answer; one that goes on sending
+ * for too long is cut off.
+ */
+function finishRequest(request: IncomingMessage, response: ServerResponse, idleMilliseconds: number): void {
+  if (request.complete || request.destroyed) return;
+  const timer = setTimeout(() => request.destroy(), idleMilliseconds);
+  const done = (): void => clearTimeout(timer);
+  request.on("end", done);
+  request.on("close", done);
+  if (response.writableEnded) request.resume();
+}
+
+function parseTarget(target: string): { readonly path: string; readonly query: URLSearchParams } {
+  const [path = "", ...query] = target.split("?");
+  try {
+    return { path: decodeURIComponent(path).replace(/^\/+/, ""), query: new URLSearchParams(query.join("?")) };
+  } catch {
+    throw new NarborError("ERR_INVALID", "Cannot read the URL: bad percent-encoding");
+  }
+}
+
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      const what = error.code === "EADDRINUSE" ? "the port is in use" : error.message;
+      reject(new NarborError("ERR_UNAVAILABLE", `Cannot listen at ${host}:${port}: ${what}`, { cause: error }));
+    });
+    server.listen(port, host, resolve);
+  });
+}

@@ -1,0 +1,101 @@
+import { describe, expect, test } from "vitest";
+
+import { compressZstd, compressZstdSync, decompressZstd, decompressZstdSync } from "../../src/compression/zstd.ts";
+import { parseZstdFrameHeader } from "../../src/compression/zstd-frames.ts";
+import { bomb, BOMB_BYTES, chunked, decompressed, fixture, LARGE, SMALL, smallCompressed } from "./helpers.ts";
+
+describe.for([
+  ["in a thread", compressZstd, decompressZstd],
+  ["on this thread", async (bytes: Uint8Array, level: number) => compressZstdSync(bytes, level), async (bytes: Uint8Array, size: number) => decompressZstdSync(bytes, size)],
+] as const)("zstd of blocks %s", ([, compress, decompress]) => {
+  test.for([-5, 1, 3, 19])("decompresses what was compressed at level %d", async (level) => {
+    for (const bytes of [new Uint8Array(0), Buffer.from("x"), SMALL, LARGE]) {
+      const compressed = await compress(bytes, level);
+      expect(Buffer.from(await decompress(compressed, bytes.length)).equals(bytes)).toBe(true);
+    }
+  });
+
+  test("compresses alike each time, whatever came between", async () => {
+    const first = await compress(SMALL, 3);
+    await compress(LARGE, 3);
+    await compress(LARGE, 1);
+    expect(await compress(SMALL, 3)).toEqual(first);
+  });
+
+  test("leaves the caller's bytes as they are, part of a larger buffer or not", async () => {
+    const slab = Buffer.from(LARGE);
+    const part = slab.subarray(1_000, 3_000);
+    const compressed = await compress(part, 3);
+    await decompress(compressed, 2_000);
+    expect(slab.equals(LARGE)).toBe(true);
+    expect(compressed.length).toBeGreaterThan(0);
+  });
+
+  test("writes the size into the frame, and frames that stand in a row", async () => {
+    const frames = await Promise.all(chunked(LARGE, 100_000).map((part) => compress(part, 1)));
+    expect(frames.map((frame) => parseZstdFrameHeader(frame).contentBytes)).toEqual([100_000, 100_000, 100_000, 100_000]);
+    expect((await decompressed(frames)).equals(LARGE)).toBe(true);
+  });
+
+  test.for([0, 1, 399_999, 400_001])("rejects a frame of another size than %d", async (size) => {
+    await expect(decompress(await compress(LARGE, 1), size)).rejects.toMatchObject({ code: "ERR_MISMATCH" });
+    // Here the header does not tell.
+    await expect(decompress(fixture("large.zst"), size)).rejects.toMatchObject({ code: "ERR_MISMATCH" });
+  });
+
+  test("decompresses a frame that does not tell its size", async () => {
+    expect(Buffer.from(await decompress(fixture("large.zst"), LARGE.length)).equals(LARGE)).toBe(true);
+  });
+
+  test("rejects a frame that lies about its size", async () => {
+    const lying = Buffer.from(await compress(LARGE, 1));
+    lying.writeUInt32LE(LARGE.length - 1, 6);
+    await expect(decompress(lying, LARGE.length - 1)).rejects.toMatchObject({ message: expect.stringMatching(/Cannot decompress zstd/) });
+    lying.writeUInt32LE(LARGE.length + 1, 6);
+    await expect(decompress(lying, LARGE.length + 1)).rejects.toMatchObject({ code: "ERR_COMPRESSION_INVALID" });
+  });
+
+  test("takes no memory for what a frame becomes beyond the expected size", async () => {
+    const input = bomb("zstd");
+    expect(input.length).toBeLessThan(BOMB_BYTES / 1_000);
+    await expect(decompress(input, 1_000)).rejects.toMatchObject({ code: "ERR_MISMATCH" });
+    await expect(decompress(fixture("window-too-large.zst"), 1_000)).rejects.toMatchObject({ code: "ERR_LIMIT" });
+  });
+
+  test("rejects every truncation", async () => {
+    const compressed = smallCompressed("zstd");
+    for (let length = 0; length < compressed.length; length++) {
+      await expect(decompress(compressed.subarray(0, length), SMALL.length), `${length} bytes`).rejects.toMatchObject({ code: "ERR_COMPRESSION_INVALID" });
+    }
+  });
+
+  test("rejects what follows the frame", async () => {
+    const compressed = smallCompressed("zstd");
+    for (const garbage of ["\0", "garbage", "a little more than the longest header"]) {
+      await expect(decompress(Buffer.concat([compressed, Buffer.from(garbage)]), SMALL.length)).rejects.toMatchObject({
+        code: "ERR_COMPRESSION_INVALID",
+      });
+    }
+    await expect(decompress(Buffer.concat([compressed, compressed]), SMALL.length)).rejects.toMatchObject({ code: "ERR_MISMATCH" });
+  });
+
+  test("rejects what is not zstd, and damage", async () => {
+    await expect(decompress(SMALL, SMALL.length)).rejects.toMatchObject({ message: "Cannot decompress zstd: input is not zstd" });
+    const damaged = Buffer.from(smallCompressed("zstd"));
+    damaged[200] = (damaged[200] ?? 0) ^ 0xff;
+    await expect(decompress(damaged, SMALL.length)).rejects.toMatchObject({ code: "ERR_COMPRESSION_INVALID" });
+  });
+
+  test("rejects a level that there is not", async () => {
+    await expect(compress(SMALL, 23)).rejects.toThrow(/23 is not a level/);
+    await expect(compress(SMALL, 1.5)).rejects.toThrow(/1.5 is not a level/);
+  });
+});
+
+test("compressZstd() leaves the event loop free", async () => {
+  let turns = 0;
+  const timer = setInterval(() => turns++, 1);
+  await Promise.all(Array.from({ length: 8 }, () => compressZstd(LARGE, 15)));
+  clearInterval(timer);
+  expect(turns).toBeGreaterThan(5);
+});
