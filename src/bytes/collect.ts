@@ -1,5 +1,12 @@
 import { NarborError } from "../errors.ts";
 
+/**
+ * A copy. `slice` is not always one: a Buffer is a Uint8Array whose `slice` shares its memory, and a Buffer may come from anywhere.
+ */
+export function copyBytes(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes);
+}
+
 /** One array of all of `chunks`. */
 export function concatBytes(chunks: readonly Uint8Array[]): Uint8Array {
   const [first] = chunks;

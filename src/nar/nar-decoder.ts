@@ -6,7 +6,7 @@
  * The rules are those of Nix's own reader (src/libutil/archive.cc).
  */
 import { compareBytes } from "../bytes/compare-bytes.ts";
-import { concatBytes } from "../bytes/collect.ts";
+import { concatBytes, copyBytes } from "../bytes/collect.ts";
 import { NarborError } from "../errors.ts";
 import type { NarEvent } from "./nar-event.ts";
 import { MAX_DEPTH, MAX_NAME_LENGTH, MAX_TARGET_LENGTH } from "./nar-event.ts";
@@ -177,7 +177,7 @@ export class NarDecoder {
           if (target.length === 0) throw this.#error("empty symlink target");
           if (target.includes(0)) throw this.#error("symlink target holds a NUL byte");
           // A copy: its chunk may be gone when the closing bracket arrives.
-          this.#target = target.slice();
+          this.#target = copyBytes(target);
           this.#state = "closeSymlink";
           break;
         }
@@ -210,7 +210,7 @@ export class NarDecoder {
           if (name === undefined) return undefined;
           this.#checkName(name, start);
           // A copy: it is compared with the next name, when its chunk may be gone.
-          this.#name = name.slice();
+          this.#name = copyBytes(name);
           this.#previousNames[this.#previousNames.length - 1] = this.#name;
           this.#state = "nodeTag";
           break;

@@ -1,6 +1,6 @@
 /** A store in memory: for tests, and the plainest reading of what the interfaces ask. */
 import { compareBytes } from "../../bytes/compare-bytes.ts";
-import { collectBytes } from "../../bytes/collect.ts";
+import { collectBytes, copyBytes } from "../../bytes/collect.ts";
 import type { BlobService, BlobStat, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
 import { toSmallBlob } from "../../castore/blob-service.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
@@ -57,14 +57,14 @@ class MemoryBlobService implements BlobService {
 
   async putMany(blobs: readonly SmallBlob[], options?: CallOptions): Promise<void> {
     this.#lifetime.check(options);
-    for (const { digest, bytes } of blobs) this.#blobs.set(digestKey(digest), bytes.slice());
+    for (const { digest, bytes } of blobs) this.#blobs.set(digestKey(digest), copyBytes(bytes));
   }
 
   async put(content: AsyncIterable<Uint8Array>, options?: CallOptions): Promise<B3Digest> {
     this.#lifetime.check(options);
     const bytes = await collectBytes(abortable(content, options?.signal), Number.MAX_SAFE_INTEGER, "a blob");
     const { digest } = toSmallBlob(bytes);
-    this.#blobs.set(digestKey(digest), bytes.slice());
+    this.#blobs.set(digestKey(digest), copyBytes(bytes));
     return digest;
   }
 
@@ -115,7 +115,7 @@ class MemoryDirectoryService implements DirectoryService {
       yield* directories;
     }
     for await (const bytes of abortable(each(), options?.signal)) {
-      const directory = validator.add(bytes.slice());
+      const directory = validator.add(copyBytes(bytes));
       if (directory !== undefined) closure.push(directory);
     }
     const root = validator.finish();

@@ -99,7 +99,11 @@ export class PacksBlobService implements BlobService {
     this.#core.check(options);
     const location = this.#core.index.chunk(digest);
     const chunks = location === undefined ? this.#core.index.splitBlob(digest) : [{ digest, length: location.length }];
-    return chunks === undefined ? undefined : this.#read(chunks, options);
+    if (chunks === undefined) return undefined;
+    const isWhole = (options?.start ?? 0) === 0 && options?.end === undefined;
+    const bytes = this.#read(chunks, options);
+    // Each chunk is verified; that they are the blob's, all of them and in order, only the whole can show.
+    return isWhole && chunks.length > 1 ? verified(bytes, digest) : bytes;
   }
 
   async *readMany(digests: Iterable<B3Digest> | AsyncIterable<B3Digest>, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
@@ -127,7 +131,9 @@ export class PacksBlobService implements BlobService {
     if (this.#core.index.hasChunk(digest)) return await this.#readChunk(digest);
     const chunks = this.#core.index.splitBlob(digest);
     if (chunks === undefined) throw new NarborError("ERR_NOT_FOUND", `Cannot read blob ${formatDigest(digest)}: it is not stored`);
-    return concatBytes(await Promise.all(chunks.map((chunk) => this.#readChunk(chunk.digest))));
+    const bytes = concatBytes(await Promise.all(chunks.map((chunk) => this.#readChunk(chunk.digest))));
+    if (!equalBytes(blake3(bytes), digest)) throw otherBlob(digest);
+    return bytes;
   }
 
   async *#read(chunks: readonly ChunkEntry[], options: ReadOptions | undefined): AsyncGenerator<Uint8Array, void, undefined> {
@@ -158,6 +164,27 @@ export class PacksBlobService implements BlobService {
     if (!equalBytes(blake3(bytes), digest)) throw lost(digest, `its bytes in pack "${this.#core.packName(pack)}" are not those that were stored`);
     return bytes;
   }
+}
+
+/** The same pieces, the last of them held back until all together have that digest. */
+async function* verified(pieces: AsyncIterable<Uint8Array>, digest: B3Digest): AsyncGenerator<Uint8Array, void, undefined> {
+  const hasher = createBlake3();
+  let held: Uint8Array | undefined;
+  try {
+    for await (const bytes of pieces) {
+      if (held !== undefined) yield held;
+      hasher.update(bytes);
+      held = bytes;
+    }
+    if (!equalBytes(hasher.digest(), digest)) throw otherBlob(digest);
+    if (held !== undefined) yield held;
+  } finally {
+    hasher.discard();
+  }
+}
+
+function otherBlob(digest: B3Digest): NarborError {
+  return new NarborError("ERR_DATA_LOSS", `Cannot read blob ${formatDigest(digest)}: the chunks in the index are not its own`);
 }
 
 function lost(digest: B3Digest, what: string): NarborError {

@@ -51,6 +51,14 @@ export interface IndexedPack {
   readonly indexedBytes: number;
 }
 
+/** Marks for a check of all chunks. */
+export interface ChunkCheck extends Disposable {
+  /** These chunks of a block were read and are whole. */
+  add(pack: number, blockOffset: number, chunks: readonly { readonly digest: Uint8Array; readonly offset: number }[]): void;
+  /** Chunks in the index that were not marked at the place where it says they are. */
+  unseenChunks(): Iterable<B3Digest>;
+}
+
 /** How long one process waits for another's write. */
 const BUSY_TIMEOUT_MS = 30_000;
 
@@ -224,6 +232,25 @@ export class IndexDatabase implements Disposable {
   /** All directories, for a check of the whole store. */
   allDirectories(): IterableIterator<{ readonly digest: Uint8Array; readonly message: Uint8Array }> {
     return this.#statements.allDirectories.iterate();
+  }
+
+  /**
+   * Begin to mark which chunks were found whole, and where. The marks are kept by SQLite, on the disk when they are many, and dropped when this is disposed.
+   */
+  beginCheck(): ChunkCheck {
+    const database = this.#database;
+    database.exec("CREATE TEMP TABLE IF NOT EXISTS seen_chunks (digest BLOB PRIMARY KEY) WITHOUT ROWID; DELETE FROM seen_chunks");
+    const mark = database.prepare("INSERT OR IGNORE INTO seen_chunks SELECT digest FROM chunks WHERE digest = ? AND pack = ? AND block_offset = ? AND offset = ?");
+    const unseen = database.prepare<[], Uint8Array>("SELECT digest FROM chunks WHERE digest NOT IN (SELECT digest FROM seen_chunks)").pluck();
+    return {
+      add: database.transaction((pack: number, blockOffset: number, chunks: readonly { readonly digest: Uint8Array; readonly offset: number }[]) => {
+        for (const { digest, offset } of chunks) mark.run(digest, pack, blockOffset, offset);
+      }),
+      *unseenChunks() {
+        for (const digest of unseen.iterate()) yield toB3Digest(digest);
+      },
+      [Symbol.dispose]: () => void database.exec("DROP TABLE IF EXISTS seen_chunks"),
+    };
   }
 
   /** Forget everything, to be read again from the packs. */

@@ -2,6 +2,7 @@
  * The bytes of a pack: a header, then blocks, each of which says what it holds and can be checked by itself. docs/data-model.md has
  * the tables. All integers are little-endian.
  */
+import { copyBytes } from "../../bytes/collect.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import type { B3Digest } from "../../castore/digest.ts";
@@ -106,7 +107,7 @@ export function decodeBlockHeader(bytes: Uint8Array): BlockHeader | undefined {
     count: view.getUint32(COUNT_OFFSET, true),
     rawLength,
     storedLength,
-    storedDigest: bytes.slice(STORED_DIGEST_OFFSET, STORED_DIGEST_OFFSET + DIGEST_LENGTH),
+    storedDigest: copyBytes(bytes.subarray(STORED_DIGEST_OFFSET, STORED_DIGEST_OFFSET + DIGEST_LENGTH)),
   };
 }
 
@@ -121,7 +122,7 @@ export function decodeChunkTable(header: BlockHeader, headerAndTable: Uint8Array
   const chunks: ChunkEntry[] = [];
   for (let offset = BLOCK_HEADER_LENGTH; offset < BLOCK_HEADER_LENGTH + tableLength(header); offset += CHUNK_ROW_LENGTH) {
     chunks.push({
-      digest: toB3Digest(headerAndTable.slice(offset, offset + DIGEST_LENGTH)),
+      digest: toB3Digest(copyBytes(headerAndTable.subarray(offset, offset + DIGEST_LENGTH))),
       length: view.getUint32(offset + DIGEST_LENGTH, true),
     });
   }
@@ -130,7 +131,7 @@ export function decodeChunkTable(header: BlockHeader, headerAndTable: Uint8Array
 
 /** Twelve bytes of the BLAKE3 over everything else in the header and the table. */
 function headerCheck(headerAndTable: Uint8Array): Uint8Array {
-  const covered = headerAndTable.slice();
+  const covered = copyBytes(headerAndTable);
   covered.fill(0, CHECK_OFFSET, CHECK_OFFSET + CHECK_LENGTH);
   return blake3(covered).subarray(0, CHECK_LENGTH);
 }

@@ -5,9 +5,10 @@
  * open group durable: write what is left of it, sync the pack, then one index transaction. While that runs the next group fills, so imports that
  * come together share a commit. After any fault everything that is not yet durable fails together, and the pack is left behind.
  */
+import { copyBytes } from "../../bytes/collect.ts";
 import { ByteWriter } from "../../bytes/byte-writer.ts";
 import type { B3Digest } from "../../castore/digest.ts";
-import { digestKey } from "../../castore/digest.ts";
+import { digestKey, toB3Digest } from "../../castore/digest.ts";
 import { NarborError } from "../../errors.ts";
 import type { IndexDatabase, IndexedBlock } from "./index-database.ts";
 import type { PackAppender } from "./pack-appender.ts";
@@ -80,9 +81,9 @@ export class PackWriter implements AsyncDisposable {
     const group = this.#group;
     this.#pendingChunks.set(key, group);
     group.chunkKeys.push(key);
-    const entry = { digest: digest.slice() as B3Digest, length: bytes.length };
+    const entry = { digest: toB3Digest(copyBytes(digest)), length: bytes.length };
     if (bytes.length >= LARGE_CHUNK_BYTES) {
-      group.blocks.push(this.#appender.append({ kind: "chunks", raw: bytes.slice(), chunks: [entry], records: [] }));
+      group.blocks.push(this.#appender.append({ kind: "chunks", raw: copyBytes(bytes), chunks: [entry], records: [] }));
     } else {
       if (this.#chunkBytes.length + bytes.length > BLOCK_BYTES) this.#sealChunks();
       this.#chunkBytes.writeBytes(bytes);

@@ -7,6 +7,7 @@ import { mkdir, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
 import { NarborError } from "../../errors.ts";
+import type { CheckableStore, StoreCheck } from "../../store/store-check.ts";
 import type { Store, StoreWork } from "../../store/store.ts";
 import { PacksBlobService } from "./blob-service.ts";
 import { PacksDirectoryService } from "./directory-service.ts";
@@ -24,7 +25,6 @@ import { recoverIndex } from "./recover-index.ts";
 import type { StoreFormat } from "./store-format.ts";
 import { createStoreFormat, readStoreFormat } from "./store-format.ts";
 import { toStoreError } from "./system-error.ts";
-import type { StoreCheck } from "./check-packs.ts";
 import { checkPacks } from "./check-packs.ts";
 
 export interface PacksStoreOptions {
@@ -41,7 +41,7 @@ export interface PacksStoreOptions {
 /** Level 1: see docs/decisions/0004-block-compression.md. */
 const DEFAULT_COMPRESSION = 1;
 
-export class PacksStore implements Store {
+export class PacksStore implements Store, CheckableStore {
   readonly directory: string;
   readonly directorySizeProfile: DirectorySizeProfile;
   readonly blobs: PacksBlobService;

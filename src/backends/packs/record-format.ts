@@ -2,6 +2,7 @@
  * What a records block holds: everything the index knows that is not the place of a chunk, so that packs alone can give the index back.
  * Each record is one byte of type, four bytes of length, and its body. docs/data-model.md has the tables.
  */
+import { copyBytes } from "../../bytes/collect.ts";
 import { ByteWriter } from "../../bytes/byte-writer.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { DIGEST_LENGTH, toB3Digest } from "../../castore/digest.ts";
@@ -145,7 +146,7 @@ class BodyReader {
 
   readBytes(length: number): Uint8Array {
     if (length > this.remaining) throw damaged(`a record that needs ${length} bytes where ${this.remaining} are left`);
-    const bytes = this.#bytes.slice(this.#offset, this.#offset + length);
+    const bytes = copyBytes(this.#bytes.subarray(this.#offset, this.#offset + length));
     this.#offset += length;
     return bytes;
   }

@@ -1,0 +1,64 @@
+/** How a person names a tree, or something in it: a store path, its hash part, or an entry as `import` prints it. */
+import { fromBase64Url } from "../bytes/text-encoding.ts";
+import { decodeRootNode } from "../castore/directory-proto.ts";
+import type { Node } from "../castore/node.ts";
+import { resolvePath } from "../castore/resolve-path.ts";
+import { NarborError } from "../errors.ts";
+import { parseStorePath, parseStorePathBaseName, parseStorePathHashPart, STORE_DIR } from "../nix/store-path.ts";
+import type { PathInfo } from "../store/path-info.ts";
+import type { Store } from "../store/store.ts";
+
+/** For `--help`. */
+export const TREE_ADDRESS_HELP = `
+A tree is named by a store path (/nix/store/…-hello, or without /nix/store/, or its 32-character hash alone),
+or by an entry as "narbor import" prints it. A path below it follows after a slash: /nix/store/…-hello/bin.`;
+
+/** What an address stands for. */
+export interface FoundTree {
+  readonly node: Node;
+  /** When it was named by a store path, which it is itself or lies below. */
+  readonly pathInfo: PathInfo | undefined;
+  /** Whether something below the named tree is meant. */
+  readonly isBelow: boolean;
+}
+
+/** @throws NarborError ERR_NOT_FOUND when it is not stored, ERR_NIX_INVALID or ERR_CASTORE_INVALID when it is no address */
+export async function findTree(address: string, store: Store): Promise<FoundTree> {
+  const { name, below } = split(address);
+  const pathInfo = await findPathInfo(name, address, store);
+  const root = pathInfo?.root ?? parseEntry(name, address);
+  const path = below.filter((part) => part !== "" && part !== ".").map((part) => Buffer.from(part));
+  const node = await resolvePath(root, path, store.directories);
+  if (node === undefined) throw new NarborError("ERR_NOT_FOUND", `There is no ${JSON.stringify(address)} in the store`);
+  return { node, pathInfo, isBelow: path.length > 0 };
+}
+
+function split(address: string): { readonly name: string; readonly below: readonly string[] } {
+  const isAbsolute = address.startsWith(`${STORE_DIR}/`);
+  const [name = "", ...below] = (isAbsolute ? address.slice(STORE_DIR.length + 1) : address).split("/");
+  return { name: isAbsolute ? `${STORE_DIR}/${name}` : name, below };
+}
+
+async function findPathInfo(name: string, address: string, store: Store): Promise<PathInfo | undefined> {
+  const digest = storePathDigest(name);
+  if (digest === undefined) return undefined;
+  const pathInfo = await store.pathInfos.get(digest);
+  if (pathInfo === undefined) throw new NarborError("ERR_NOT_FOUND", `There is no store path ${JSON.stringify(address)} in the store`);
+  return pathInfo;
+}
+
+function storePathDigest(name: string): Uint8Array | undefined {
+  if (name.startsWith("/")) return parseStorePath(name).digest;
+  if (/^[0-9a-z]{32}$/.test(name)) return parseStorePathHashPart(name);
+  return /^[0-9a-z]{32}-/.test(name) ? parseStorePathBaseName(name).digest : undefined;
+}
+
+function parseEntry(name: string, address: string): Node {
+  const bytes = fromBase64Url(name);
+  try {
+    if (bytes !== undefined && bytes.length > 0) return decodeRootNode(bytes);
+  } catch (error) {
+    throw new NarborError("ERR_INVALID", `Cannot read ${JSON.stringify(address)}: it is neither a store path nor an entry`, { cause: error });
+  }
+  throw new NarborError("ERR_INVALID", `Cannot read ${JSON.stringify(address)}: it is neither a store path nor an entry`);
+}
