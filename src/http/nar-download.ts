@@ -11,6 +11,7 @@ import { parseByteRange } from "./byte-range.ts";
 import type { HttpAnswer, HttpRequest } from "./exchange.ts";
 import { textAnswer } from "./exchange.ts";
 import type { NarFileName } from "./nar-file-name.ts";
+import { narUrl } from "./nar-file-name.ts";
 
 const NAR_TYPE = "application/x-nix-nar";
 /** The name says what the bytes are, so they never change. */
@@ -25,7 +26,7 @@ export async function getNarFile(request: HttpRequest, name: NarFileName, store:
   if (uploaded === undefined) throw new NarborError("ERR_NOT_FOUND", "There is no such NAR here");
   // A client asks this before an upload, and skips it on a yes: the narinfo that follows will do alone.
   if (request.method === "HEAD") return { status: 200, headers: { "content-type": NAR_TYPE } };
-  throw new NarborError("ERR_NOT_FOUND", `This NAR is served uncompressed, as nar/${encodeNix32(uploaded.narSha256)}.nar`);
+  return textAnswer(302, "", { location: `/${narUrl(uploaded.narSha256)}` });
 }
 
 /** `nar/snix-castore/<Entry>?narsize=N`: a tree by its root node, as snix and tvix serve it. */
