@@ -87,9 +87,10 @@ export function* cutBlob(bytes: Uint8Array): Generator<Uint8Array, void, undefin
 export async function* cutStream(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
   const buffer = new Uint8Array(2 * MAX_CHUNK_LENGTH);
   let filled = 0;
-  function* cut(atEnd: boolean): Generator<Uint8Array, void, undefined> {
+  // A chunk may be cut where a whole one of the longest kind is at hand, or at the end.
+  function* cut(needed: number): Generator<Uint8Array, void, undefined> {
     let start = 0;
-    while (filled - start >= MAX_CHUNK_LENGTH || (atEnd && start < filled)) {
+    while (filled - start >= needed) {
       const length = cutChunk(buffer.subarray(start, Math.min(filled, start + MAX_CHUNK_LENGTH)));
       yield buffer.slice(start, start + length);
       start += length;
@@ -103,8 +104,8 @@ export async function* cutStream(source: AsyncIterable<Uint8Array>): AsyncGenera
       buffer.set(part, filled);
       filled += part.length;
       offset += part.length;
-      yield* cut(false);
+      yield* cut(MAX_CHUNK_LENGTH);
     }
   }
-  yield* cut(true);
+  yield* cut(1);
 }

@@ -58,16 +58,24 @@ function cutOff(cause?: unknown): NarborError {
 
 /** Write an answer, with backpressure. A body that fails after the headers went out breaks the connection: the client must not take it for whole. */
 export async function writeAnswer(response: ServerResponse, answer: HttpAnswer, isHead: boolean, idleMilliseconds: number): Promise<void> {
-  const { status, headers = {}, body = "" } = answer;
-  const isStream = typeof body !== "string" && !(body instanceof Uint8Array);
-  const bytes = isStream ? undefined : Buffer.from(body as string | Uint8Array);
-  response.writeHead(status, bytes === undefined ? headers : { "content-length": bytes.length, ...headers });
-  if (isHead || bytes !== undefined) {
+  const { status, headers = {}, body } = answer;
+  if (body === undefined) {
+    response.writeHead(status, headers).end();
+    return;
+  }
+  if (typeof body === "string" || body instanceof Uint8Array) {
+    const bytes = Buffer.from(body);
+    response.writeHead(status, { "content-length": bytes.length, ...headers });
     response.end(isHead ? undefined : bytes);
     return;
   }
+  response.writeHead(status, headers);
+  if (isHead) {
+    response.end();
+    return;
+  }
   try {
-    for await (const chunk of body as AsyncIterable<Uint8Array>) {
+    for await (const chunk of body) {
       if (response.destroyed) return;
       if (!response.write(chunk)) await drained(response, idleMilliseconds);
     }

@@ -60,8 +60,8 @@ export class DurableSink implements WriteSink {
   }
 
   async settle(groups: Iterable<Group | undefined>): Promise<void> {
-    const distinct = new Set(groups);
-    await Promise.all([...distinct].map((group) => (group === undefined ? undefined : this.#writer.commit(group))));
+    const distinct = [...new Set(groups)].filter((group) => group !== undefined);
+    await Promise.all(distinct.map((group) => this.#writer.commit(group)));
   }
 }
 
