@@ -63,6 +63,7 @@ class MemoryBlobService implements BlobService {
   async put(content: AsyncIterable<Uint8Array>, options?: CallOptions): Promise<B3Digest> {
     this.#lifetime.check(options);
     const bytes = await collectBytes(abortable(content, options?.signal), Number.MAX_SAFE_INTEGER, "a blob");
+    this.#lifetime.check(options);
     const { digest } = toSmallBlob(bytes);
     this.#blobs.set(digestKey(digest), copyBytes(bytes));
     return digest;
@@ -75,7 +76,7 @@ class MemoryBlobService implements BlobService {
   }
 
   async *readMany(digests: Iterable<B3Digest> | AsyncIterable<B3Digest>, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
-    for await (const digest of digests) {
+    for await (const digest of abortable(digests, options?.signal)) {
       this.#lifetime.check(options);
       const bytes = this.#blobs.get(digestKey(digest));
       if (bytes === undefined) throw new NarborError("ERR_NOT_FOUND", `Cannot read blob ${formatDigest(digest)}: it is not stored`);
@@ -111,14 +112,12 @@ class MemoryDirectoryService implements DirectoryService {
     this.#lifetime.check(options);
     const validator = new ClosureValidator();
     const closure: NamedDirectory[] = [];
-    async function* each(): AsyncGenerator<Uint8Array, void, undefined> {
-      yield* directories;
-    }
-    for await (const bytes of abortable(each(), options?.signal)) {
+    for await (const bytes of abortable(directories, options?.signal)) {
       const directory = validator.add(copyBytes(bytes));
       if (directory !== undefined) closure.push(directory);
     }
     const root = validator.finish();
+    this.#lifetime.check(options);
     for (const { digest, bytes } of closure) this.#directories.set(digestKey(digest), bytes);
     return root;
   }

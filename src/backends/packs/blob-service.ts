@@ -108,7 +108,7 @@ export class PacksBlobService implements BlobService {
 
   async *readMany(digests: Iterable<B3Digest> | AsyncIterable<B3Digest>, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
     this.#core.check(options);
-    for await (const bytes of mapConcurrent(digests, BLOBS_AHEAD, (digest) => this.#readWhole(digest))) {
+    for await (const bytes of mapConcurrent(abortable(digests, options?.signal), BLOBS_AHEAD, (digest) => this.#readWhole(digest, options))) {
       this.#core.check(options);
       yield bytes;
     }
@@ -127,11 +127,12 @@ export class PacksBlobService implements BlobService {
     groups.add(this.#core.writer.addRecord({ type: "blob", digest, size, chunks }));
   }
 
-  async #readWhole(digest: B3Digest): Promise<Uint8Array> {
-    if (this.#core.index.hasChunk(digest)) return await this.#readChunk(digest);
+  async #readWhole(digest: B3Digest, options: CallOptions | undefined): Promise<Uint8Array> {
+    this.#core.check(options);
+    if (this.#core.index.hasChunk(digest)) return await this.#readChunk(digest, options);
     const chunks = this.#core.index.splitBlob(digest);
     if (chunks === undefined) throw new NarborError("ERR_NOT_FOUND", `Cannot read blob ${formatDigest(digest)}: it is not stored`);
-    const bytes = concatBytes(await Promise.all(chunks.map((chunk) => this.#readChunk(chunk.digest))));
+    const bytes = concatBytes(await Promise.all(chunks.map((chunk) => this.#readChunk(chunk.digest, options))));
     if (!equalBytes(blake3(bytes), digest)) throw otherBlob(digest);
     return bytes;
   }
@@ -147,7 +148,7 @@ export class PacksBlobService implements BlobService {
       }
       offset += length;
     }
-    const readPart = async ({ digest, from, to }: (typeof wanted)[number]): Promise<Uint8Array> => (await this.#readChunk(digest)).subarray(from, to);
+    const readPart = async ({ digest, from, to }: (typeof wanted)[number]): Promise<Uint8Array> => (await this.#readChunk(digest, options)).subarray(from, to);
     for await (const bytes of mapConcurrent(wanted, CHUNKS_AHEAD, readPart)) {
       this.#core.check(options);
       yield bytes;
@@ -155,7 +156,8 @@ export class PacksBlobService implements BlobService {
   }
 
   /** A chunk's bytes, verified. */
-  async #readChunk(digest: B3Digest): Promise<Uint8Array> {
+  async #readChunk(digest: B3Digest, options: CallOptions | undefined): Promise<Uint8Array> {
+    this.#core.check(options);
     const location = this.#core.index.chunk(digest);
     if (location === undefined) throw lost(digest, "it is not in the index");
     const { pack, blockOffset, blockLength, offset, length } = location;

@@ -37,7 +37,7 @@ export class PacksDirectoryService implements DirectoryService {
     this.#sink.check();
     const validator = new ClosureValidator();
     const closure: NamedDirectory[] = [];
-    for await (const bytes of abortable(toAsync(directories), options?.signal)) {
+    for await (const bytes of abortable(directories, options?.signal)) {
       const directory = validator.add(bytes);
       if (directory !== undefined) closure.push(directory);
     }
@@ -57,11 +57,12 @@ export class PacksDirectoryService implements DirectoryService {
     while (level.length > 0) {
       const next: NamedDirectory[] = [];
       for (const directory of level) {
-        this.#core.check(options);
         yield directory;
         for (const { node } of decodeDirectory(directory.bytes)) {
           if (node.type !== "directory" || seen.has(digestKey(node.digest))) continue;
           seen.add(digestKey(node.digest));
+          // The reader may have taken its time with the last one.
+          this.#core.check(options);
           const bytes = this.#read(node.digest);
           if (bytes === undefined) throw new NarborError("ERR_DATA_LOSS", `Cannot read directory ${formatDigest(node.digest)}: it is not stored`);
           next.push({ digest: node.digest, bytes });
@@ -78,8 +79,4 @@ export class PacksDirectoryService implements DirectoryService {
     }
     return bytes;
   }
-}
-
-async function* toAsync(items: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
-  yield* items;
 }

@@ -1,0 +1,545 @@
+/**
+ * The suites themselves, tested: services that are each broken in one way, and the sentences of the contract that must find it.
+ */
+import { describe, expect, test } from "vitest";
+import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
+import type { BlobService } from "../../src/castore/blob-service.ts";
+import { toSmallBlob } from "../../src/castore/blob-service.ts";
+import type { B3Digest } from "../../src/castore/digest.ts";
+import { toB3Digest } from "../../src/castore/digest.ts";
+import type { NamedDirectory } from "../../src/castore/directory-order.ts";
+import type { DirectoryService } from "../../src/castore/directory-service.ts";
+import { NarborError } from "../../src/errors.ts";
+import type { DocumentIndex } from "../../src/store/document-index.ts";
+import type { NarIndex } from "../../src/store/nar-index.ts";
+import type { PathInfoService } from "../../src/store/path-info-service.ts";
+import type { Store, StoreServices } from "../../src/store/store.ts";
+import { collect, collectItems } from "../helpers/bytes.ts";
+import { BLOB_SERVICE_CASES } from "./blob-service.ts";
+import type { ConformanceCase } from "./conformance-case.ts";
+import { failingCases } from "./conformance-case.ts";
+import { DIRECTORY_SERVICE_CASES } from "./directory-service.ts";
+import { DOCUMENT_INDEX_CASES } from "./document-index.ts";
+import { NAR_INDEX_CASES } from "./nar-index.ts";
+import { PATH_INFO_SERVICE_CASES } from "./path-info-service.ts";
+import { STORE_CASES } from "./store.ts";
+
+/** What is broken, the methods that are, and the names of cases that must fail for it. */
+type Broken<Service> = readonly [what: string, breakIt: (good: Service) => Partial<Service>, mustFail: readonly string[]];
+
+const NOTHING_READABLE = "none of it becomes readable";
+
+const BROKEN_BLOB_SERVICES: readonly Broken<BlobService>[] = [
+  [
+    "putMany() drops the last blob",
+    (good) => ({ putMany: (blobs, options) => good.putMany(blobs.slice(0, -1), options) }),
+    ["putMany() stores the first, the last and the empty blob of a list", "putMany() stores every one of many blobs"],
+  ],
+  [
+    "put() gives another digest",
+    (good) => ({ put: async (content, options) => toB3Digest((await good.put(content, options)).slice().reverse()) }),
+    ["put() stores a blob of 1 bytes that reads back as it was"],
+  ],
+  [
+    "put() stores only the first piece",
+    (good) => ({ put: async (content, options) => await good.put(firstOf(content), options) }),
+    ["put() gives the same digest when the content comes in halves", "put() reads its content once and to its end"],
+  ],
+  [
+    "the empty blob is not stored",
+    (good) => ({ putMany: (blobs, options) => good.putMany(blobs.filter(({ bytes }) => bytes.length > 0), options) }),
+    ["putMany() stores a blob of 0 bytes that reads back as it was"],
+  ],
+  [
+    "put() ends at an empty piece",
+    (good) => ({ put: async (content, options) => await good.put(untilEmpty(content), options) }),
+    ["put() gives the same digest when the content comes with empty pieces between"],
+  ],
+  [
+    "a failing source stores what came before",
+    (good) => ({ put: async (content, options) => await putAndRethrow(good, content, options) }),
+    [`put() rejects with its content's own error after 307200 bytes, and ${NOTHING_READABLE}`],
+  ],
+  [
+    "a failing source gives an error of the service's own",
+    (good) => ({
+      put: async (content, options) => {
+        options?.signal?.throwIfAborted();
+        return await good.put(content, options).catch(() => Promise.reject(new Error("Could not put the blob")));
+      },
+    }),
+    [`put() rejects with its content's own error after 1 bytes, and ${NOTHING_READABLE}`, "put() stops reading its content when the signal fires between two pieces"],
+  ],
+  [
+    "put() leaves its content open",
+    (good) => ({ put: async (content, options) => await good.put(neverClosed(content), options) }),
+    ["put() stops reading its content when the signal fires between two pieces"],
+  ],
+  [
+    "put() does not look at its signal",
+    (good) => ({ put: (content) => good.put(content) }),
+    ["put() rejects with the reason of a signal that has fired", "put() rejects with the signal's reason after 0 bytes, also while its content is stuck"],
+  ],
+  [
+    "an aborted read is an AbortError of its own",
+    (good) => ({
+      openRead: async (digest, options) => {
+        if (options?.signal?.aborted === true) throw new DOMException("This operation was aborted", "AbortError");
+        return await good.openRead(digest, options);
+      },
+    }),
+    ["openRead() rejects with the reason of a signal that has fired"],
+  ],
+  [
+    "an aborted read looks like a missing blob",
+    (good) => ({
+      openRead: (digest, options) => good.openRead(digest, options).catch(() => undefined),
+      stat: (digest, options) => good.stat(digest, options).catch(() => undefined),
+    }),
+    ["openRead() rejects with the reason of a signal that has fired", "stat() rejects with ERR_CLOSED after the service was closed"],
+  ],
+  [
+    "openRead() ignores start",
+    (good) => ({ openRead: (digest, { start: _start, ...options } = {}) => good.openRead(digest, options) }),
+    ["openRead() gives any range of a large blob", "openRead() gives the rest of a blob from a start, and its beginning up to an end"],
+  ],
+  [
+    "openRead() takes end for the last byte",
+    (good) => ({ openRead: (digest, { end, ...options } = {}) => good.openRead(digest, { ...options, ...(end !== undefined && { end: end + 1 }) }) }),
+    ["openRead() gives any range of a large blob", "openRead() of an empty range is empty"],
+  ],
+  [
+    "openRead() refuses an end beyond the blob's end",
+    (good) => ({
+      openRead: async (digest, options) => {
+        const whole = await good.openRead(digest, {});
+        const size = whole === undefined ? 0 : (await collect(whole)).length;
+        if ((options?.end ?? 0) > size) throw new NarborError("ERR_INVALID", "beyond the end");
+        return await good.openRead(digest, options);
+      },
+    }),
+    ["openRead() takes an end beyond the blob's end for its end"],
+  ],
+  [
+    "readMany() gives blobs in the order of their digests",
+    (good) => ({
+      readMany: async function* (digests, options) {
+        const list = await collectItems(toAsync(digests));
+        yield* good.readMany(list.sort((a, b) => Buffer.compare(a, b)), options);
+      },
+    }),
+    ["readMany() gives whole blobs in the order asked, as often as asked"],
+  ],
+  [
+    "readMany() gives a digest that is asked for twice once",
+    (good) => ({
+      readMany: async function* (digests, options) {
+        const list = await collectItems(toAsync(digests));
+        yield* good.readMany(new Map(list.map((digest) => [String(digest), digest])).values(), options);
+      },
+    }),
+    ["readMany() gives whole blobs in the order asked, as often as asked"],
+  ],
+  [
+    "readMany() leaves out what is missing",
+    (good) => ({
+      readMany: async function* (digests, options) {
+        for await (const digest of toAsync(digests)) if ((await good.findMissing([digest])).length === 0) yield* good.readMany([digest], options);
+      },
+    }),
+    ["readMany() gives what stands before a missing blob, then rejects with ERR_NOT_FOUND"],
+  ],
+  [
+    "readMany() looks for missing blobs before it gives the first",
+    (good) => ({
+      readMany: async function* (digests, options) {
+        const list = await collectItems(toAsync(digests));
+        if ((await good.findMissing(list)).length > 0) throw new NarborError("ERR_NOT_FOUND", "one of them is missing");
+        yield* good.readMany(list, options);
+      },
+    }),
+    ["readMany() gives what stands before a missing blob, then rejects with ERR_NOT_FOUND"],
+  ],
+  [
+    "findMissing() gives duplicates",
+    (good) => ({
+      findMissing: async (digests, options) => {
+        const missing = new Set((await good.findMissing(digests, options)).map(String));
+        return digests.filter((digest) => missing.has(String(digest)));
+      },
+    }),
+    ["findMissing() gives each digest once, where it was first asked for"],
+  ],
+  [
+    "findMissing() gives them in another order",
+    (good) => ({ findMissing: async (digests, options) => [...(await good.findMissing(digests, options))].reverse() }),
+    ["findMissing() gives those that are not stored, in the order asked"],
+  ],
+  [
+    "findMissing() gives those that are stored",
+    (good) => ({
+      findMissing: async (digests, options) => {
+        const missing = new Set((await good.findMissing(digests, options)).map(String));
+        return digests.filter((digest) => !missing.has(String(digest)));
+      },
+    }),
+    ["findMissing() gives those that are not stored, in the order asked", "stat() and openRead() of an unknown digest are undefined"],
+  ],
+  [
+    "stat() gives chunks in another order",
+    (good) => ({
+      stat: async (digest, options) => {
+        const stat = await good.stat(digest, options);
+        const bytes = await collect((await good.openRead(digest)) ?? toAsync([]));
+        if (stat === undefined || bytes.length < 1_000_000) return stat;
+        const halves = [toSmallBlob(bytes.subarray(600_000)), toSmallBlob(bytes.subarray(0, 600_000))];
+        await good.putMany(halves);
+        return { chunks: halves.map((half) => ({ digest: half.digest, size: half.bytes.length })) };
+      },
+    }),
+    ["stat() gives chunks that are blobs themselves and together are the blob"],
+  ],
+];
+
+const BROKEN_DIRECTORY_SERVICES: readonly Broken<DirectoryService>[] = [
+  [
+    "getClosure() gives children before their parents",
+    (good) => ({
+      getClosure: async (root, options) => {
+        const closure = await good.getClosure(root, options);
+        return closure === undefined ? undefined : toAsync((await collectItems(closure)).reverse());
+      },
+    }),
+    ["getClosure() gives the root first, each directory once and after one that holds it"],
+  ],
+  [
+    "getClosure() gives a shared directory every time it is held",
+    (good) => ({
+      getClosure: async (root, options) => {
+        const closure = await good.getClosure(root, options);
+        return closure === undefined ? undefined : twice(closure);
+      },
+    }),
+    ["getClosure() gives the shared directory of a diamond once, and after a parent"],
+  ],
+  [
+    "getClosure() gives the root only",
+    (good) => ({
+      getClosure: async (root, options) => {
+        const bytes = await good.get(root, options);
+        return bytes === undefined ? undefined : toAsync([{ digest: root, bytes }]);
+      },
+    }),
+    ["getClosure() gives what hangs from a directory in the middle"],
+  ],
+  [
+    "putClosure() makes directories readable before its end",
+    (good) => ({
+      putClosure: async (directories, options) => {
+        let root: B3Digest | undefined;
+        const soFar: Uint8Array[] = [];
+        for await (const bytes of toAsync(directories)) {
+          soFar.push(bytes);
+          root = await good.putClosure(soFar, options).catch(() => undefined);
+        }
+        return root ?? (await good.putClosure(soFar, options));
+      },
+    }),
+    ["putClosure() makes nothing readable before the stream's end", "putClosure() rejects with its stream's own error after 1 directories, and none becomes readable"],
+  ],
+  [
+    "putClosure() counts what it holds already as sent",
+    (good) => {
+      const known: Uint8Array[] = [];
+      return {
+        putClosure: async (directories, options) => {
+          const sent = await collectItems(toAsync(directories));
+          for (const stored of known) {
+            const root = await good.putClosure([stored, ...sent], options).catch(() => undefined);
+            if (root !== undefined) return root;
+          }
+          known.push(...sent);
+          return await good.putClosure(sent, options);
+        },
+      };
+    },
+    ["putClosure() refuses a child that is stored but was not sent"],
+  ],
+  [
+    "putClosure() refuses a directory that is sent twice",
+    (good) => ({
+      putClosure: async (directories, options) => {
+        const sent = await collectItems(toAsync(directories));
+        if (new Set(sent.map(String)).size < sent.length) throw new NarborError("ERR_CASTORE_INVALID", "sent twice");
+        return await good.putClosure(sent, options);
+      },
+    }),
+    ["putClosure() tolerates a directory that is sent twice"],
+  ],
+  [
+    "putClosure() of nothing is the empty directory",
+    (good) => ({
+      putClosure: async (directories, options) => {
+        const sent = await collectItems(toAsync(directories));
+        return await good.putClosure(sent.length === 0 ? [new Uint8Array(0)] : sent, options);
+      },
+    }),
+    ["putClosure() refuses an empty stream, and stores none of it"],
+  ],
+  [
+    "get() of an unknown directory is an error",
+    (good) => ({
+      get: async (digest, options) => {
+        const bytes = await good.get(digest, options);
+        if (bytes === undefined) throw new NarborError("ERR_NOT_FOUND", "there is none");
+        return bytes;
+      },
+    }),
+    ["get() and getClosure() of an unknown digest are undefined"],
+  ],
+  [
+    "the empty directory is taken for a missing one",
+    (good) => ({
+      get: async (digest, options) => {
+        const bytes = await good.get(digest, options);
+        return bytes?.length === 0 ? undefined : bytes;
+      },
+    }),
+    ["putClosure() stores the empty directory"],
+  ],
+];
+
+const BROKEN_PATH_INFO_SERVICES: readonly Broken<PathInfoService>[] = [
+  [
+    "put() drops the signatures that are there",
+    (good) => ({
+      put: async (pathInfo, options) => {
+        options?.signal?.throwIfAborted();
+        await good.delete(pathInfo.storePath.digest, options);
+        return await good.put(pathInfo, options);
+      },
+    }),
+    ["put() keeps the signatures that are there for the same NAR, beside the new ones and each once"],
+  ],
+  [
+    "put() reads, merges and writes, and another may write between",
+    (good) => ({
+      put: async (pathInfo, options) => {
+        const earlier = await good.get(pathInfo.storePath.digest, options);
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        const signatures = earlier?.narSha256 === pathInfo.narSha256 ? [...earlier.signatures, ...pathInfo.signatures] : pathInfo.signatures;
+        await good.delete(pathInfo.storePath.digest, options);
+        return await good.put({ ...pathInfo, signatures }, options);
+      },
+    }),
+    ["put() keeps every signature when puts race"],
+  ],
+  [
+    "put() keeps the signatures of another NAR",
+    (good) => ({
+      put: async (pathInfo, options) => {
+        const earlier = await good.get(pathInfo.storePath.digest, options);
+        return await good.put({ ...pathInfo, signatures: [...(earlier?.signatures ?? []), ...pathInfo.signatures] }, options);
+      },
+    }),
+    ["put() with another NarHash replaces all, signatures too"],
+  ],
+  [
+    "put() keeps what was there first",
+    (good) => ({ put: async (pathInfo, options) => (await good.get(pathInfo.storePath.digest, options)) ?? (await good.put(pathInfo, options)) }),
+    ["put() replaces what is not signed: root, deriver and content address"],
+  ],
+  [
+    "put() gives back what was sent and not what is stored",
+    (good) => ({
+      put: async (pathInfo, options) => {
+        await good.put(pathInfo, options);
+        return pathInfo;
+      },
+    }),
+    ["put() keeps the signatures that are there for the same NAR, beside the new ones and each once"],
+  ],
+  [
+    "list() gives them in the order of their names",
+    (good) => ({
+      list: async function* (options) {
+        const all = await collectItems(good.list(options));
+        for (const info of all.sort((a, b) => (a.storePath.name < b.storePath.name ? -1 : 1))) {
+          options?.signal?.throwIfAborted();
+          yield info;
+        }
+      },
+    }),
+    ["list() gives every path info once, in the order of their digests"],
+  ],
+  ["delete() is always true", (good) => ({ delete: async (digest, options) => (await good.delete(digest, options)) || true }), ["delete() forgets a path and says whether there was one"]],
+  ["delete() deletes nothing", (good) => ({ delete: async (digest, options) => (await good.get(digest, options)) !== undefined }), ["delete() forgets a path and says whether there was one"]],
+];
+
+const BROKEN_NAR_INDEXES: readonly Broken<NarIndex>[] = [
+  [
+    "put() forgets the file when the NAR is known",
+    (good) => ({ put: async (nar, file, options) => await good.put(nar, (await good.byNarHash(nar.narSha256, options)) === undefined ? file : undefined, options) }),
+    ["put() takes a file for a NAR that was put without one", "put() takes several files for one NAR"],
+  ],
+  [
+    "put() of the same again is an error",
+    (good) => ({
+      put: async (nar, file, options) => {
+        if ((await good.byNarHash(nar.narSha256, options)) !== undefined && file !== undefined) throw new NarborError("ERR_INVALID", "it is there");
+        await good.put(nar, file, options);
+      },
+    }),
+    ["put() of the same again is no error, one after the other or at once"],
+  ],
+  ["byFileHash() looks for NarHashes too", (good) => ({ byFileHash: async (hash, options) => (await good.byFileHash(hash, options)) ?? ((await good.byNarHash(hash, options)) as never) }), ["byNarHash() and byFileHash() of what was never put are undefined"]],
+];
+
+const BROKEN_DOCUMENT_INDEXES: readonly Broken<DocumentIndex>[] = [
+  ["put() keeps the first", (good) => ({ put: async (document, options) => ((await good.get(document.name, options)) === undefined ? await good.put(document, options) : undefined) }), ["put() of another document under the same name counts from then on"]],
+  ["names are compared without case", (good) => ({ get: (name, options) => good.get(name.toLowerCase(), options), put: (document, options) => good.put({ ...document, name: document.name.toLowerCase() }, options) }), ["get() of a document that was never put is undefined"]],
+];
+
+const BROKEN_STORES: readonly Broken<Store>[] = [
+  [
+    "commit() resolves before anything is written",
+    (good) => ({
+      begin: () => {
+        const later: (() => Promise<unknown>)[] = [];
+        return {
+          ...good.begin(),
+          blobs: override(good.blobs, { putMany: async (blobs) => void later.push(() => good.blobs.putMany(blobs)) }),
+          commit: async () => void setTimeout(() => later.forEach((write) => void write()), 50),
+        };
+      },
+    }),
+    ["begin() gives a work whose writes are readable when commit() resolves"],
+  ],
+  [
+    "a work may be committed once",
+    (good) => ({
+      begin: () => {
+        let committed = false;
+        return {
+          ...good.begin(),
+          commit: async () => {
+            if (committed) throw new NarborError("ERR_INVALID", "it was committed");
+            committed = true;
+          },
+        };
+      },
+    }),
+    ["commit() of nothing does nothing, and may be called again after more writes"],
+  ],
+];
+
+checkSuite("blobServiceConformance()", BLOB_SERVICE_CASES, "blobs", BROKEN_BLOB_SERVICES);
+checkSuite("directoryServiceConformance()", DIRECTORY_SERVICE_CASES, "directories", BROKEN_DIRECTORY_SERVICES);
+checkSuite("pathInfoServiceConformance()", PATH_INFO_SERVICE_CASES, "pathInfos", BROKEN_PATH_INFO_SERVICES);
+checkSuite("narIndexConformance()", NAR_INDEX_CASES, "nars", BROKEN_NAR_INDEXES);
+checkSuite("documentIndexConformance()", DOCUMENT_INDEX_CASES, "documents", BROKEN_DOCUMENT_INDEXES);
+
+describe("storeConformance()", () => {
+  test.for(BROKEN_STORES)("rejects a store when %s", async ([, breakIt, mustFail]) => {
+    const failing = await failingCases(named(STORE_CASES, mustFail), async () => {
+      const store = new MemoryStore();
+      return opened(override<Store>(store, breakIt(store)), store);
+    });
+    expect(failing).toEqual(expect.arrayContaining([...mustFail]));
+  });
+});
+
+function checkSuite<Name extends keyof StoreServices>(
+  suite: string,
+  cases: readonly ConformanceCase<StoreServices[Name]>[],
+  name: Name,
+  broken: readonly Broken<StoreServices[Name]>[],
+): void {
+  const openBroken = (breakIt: (good: StoreServices[Name]) => Partial<StoreServices[Name]>) => async () => {
+    const store = new MemoryStore();
+    return opened(override(store[name], breakIt(store[name])), store);
+  };
+
+  describe(suite, () => {
+    test("accepts a service that is not broken, wrapped as the broken ones are", async () => {
+      expect(await failingCases(cases, openBroken(() => ({})))).toEqual([]);
+    });
+
+    test("names no case twice", () => {
+      const names = cases.map((item) => item.name);
+      expect(names.filter((item, index) => names.indexOf(item) !== index)).toEqual([]);
+    });
+
+    test.for(broken)("rejects a service when %s", async ([, breakIt, mustFail]) => {
+      const failing = await failingCases(named(cases, mustFail), openBroken(breakIt));
+      expect(failing).toEqual(expect.arrayContaining([...mustFail]));
+    });
+  });
+}
+
+/** The cases of these names. */
+function named<Service>(cases: readonly ConformanceCase<Service>[], names: readonly string[]): readonly ConformanceCase<Service>[] {
+  return cases.filter(({ name }) => names.includes(name));
+}
+
+function opened<Service>(service: Service, store: Store): { service: Service; close(): Promise<void>; [Symbol.asyncDispose](): Promise<void> } {
+  const close = async (): Promise<void> => await store[Symbol.asyncDispose]();
+  return { service, close, [Symbol.asyncDispose]: close };
+}
+
+/** A service with some of its methods replaced. */
+function override<Service extends object>(good: Service, methods: Partial<Service>): Service {
+  return new Proxy(good, {
+    get: (target, property) => {
+      const value = ((methods as Record<PropertyKey, unknown>)[property] ?? (target as Record<PropertyKey, unknown>)[property]) as unknown;
+      return typeof value === "function" ? (value.bind(target) as unknown) : value;
+    },
+  });
+}
+
+async function* toAsync<T>(items: AsyncIterable<T> | Iterable<T>): AsyncGenerator<T, void, undefined> {
+  yield* items;
+}
+
+async function* twice(closure: AsyncIterable<NamedDirectory>): AsyncGenerator<NamedDirectory, void, undefined> {
+  const all = await collectItems(closure);
+  yield* all;
+  yield* all.slice(-1);
+}
+
+async function* firstOf(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+  for await (const piece of content) {
+    yield piece;
+    return;
+  }
+}
+
+async function* untilEmpty(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+  for await (const piece of content) {
+    if (piece.length === 0) return;
+    yield piece;
+  }
+}
+
+function neverClosed(content: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  return {
+    [Symbol.asyncIterator]: () => {
+      const iterator = content[Symbol.asyncIterator]();
+      return { next: () => iterator.next() };
+    },
+  };
+}
+
+async function putAndRethrow(good: BlobService, content: AsyncIterable<Uint8Array>, options: Parameters<BlobService["put"]>[1]): Promise<B3Digest> {
+  let failure: { readonly error: unknown } | undefined;
+  async function* swallowing(): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      yield* content;
+    } catch (error) {
+      failure = { error };
+    }
+  }
+  const digest = await good.put(swallowing(), options);
+  if (failure !== undefined) throw failure.error;
+  return digest;
+}

@@ -1,0 +1,150 @@
+/**
+ * What `NarIndex` promises, sentence by sentence.
+ */
+import { expect } from "vitest";
+import type { CallOptions } from "../../src/castore/call-options.ts";
+import { encodeEntry } from "../../src/castore/directory-proto.ts";
+import type { NarFileRecord, NarIndex, NarRecord } from "../../src/store/nar-index.ts";
+import { directoryOf, fileNode, symlinkNode } from "../helpers/castore.ts";
+import { sha256Of } from "../helpers/path-infos.ts";
+import { expectCode, expectReason } from "../helpers/promises.ts";
+import type { ConformanceCase, Open } from "./conformance-case.ts";
+import { registerCases } from "./conformance-case.ts";
+
+const NAR: NarRecord = { narSha256: sha256Of("nar"), narSize: 136, root: symlinkNode("/nix/store/somewhereelse") };
+const FILE: NarFileRecord = { fileSha256: sha256Of("file"), fileSize: 77, codec: "xz" };
+
+const EVERY_METHOD: readonly (readonly [name: string, call: (nars: NarIndex, options: CallOptions) => Promise<unknown>])[] = [
+  ["byNarHash", (nars, options) => nars.byNarHash(NAR.narSha256, options)],
+  ["byFileHash", (nars, options) => nars.byFileHash(FILE.fileSha256, options)],
+  ["put", (nars, options) => nars.put(NAR, FILE, options)],
+];
+
+const ROOTS = [
+  NAR.root,
+  fileNode(""),
+  fileNode("contents", true),
+  directoryOf({}).node,
+  { ...directoryOf({ a: fileNode("a") }).node, size: Number.MAX_SAFE_INTEGER },
+] as const;
+
+export const NAR_INDEX_CASES: readonly ConformanceCase<NarIndex>[] = [
+  {
+    name: "byNarHash() and byFileHash() of what was never put are undefined",
+    run: async (nars) => {
+      await nars.put(NAR, FILE);
+      expect(await nars.byNarHash(sha256Of("another"))).toBeUndefined();
+      expect(await nars.byFileHash(sha256Of("another"))).toBeUndefined();
+      expect(await nars.byNarHash(FILE.fileSha256)).toBeUndefined();
+      expect(await nars.byFileHash(NAR.narSha256)).toBeUndefined();
+    },
+  },
+  ...ROOTS.map((root, index) => ({
+    name: `byNarHash() gives the NAR that was put: a ${root.type} (${index})`,
+    run: async (nars: NarIndex) => {
+      const nar = { narSha256: sha256Of(String(index)), narSize: Number.MAX_SAFE_INTEGER - index, root };
+      await nars.put(nar);
+      expectNar(await nars.byNarHash(nar.narSha256), nar);
+    },
+  })),
+  ...(["none", "xz", "zstd", "bzip2", "gzip", "br"] as const).map((codec) => ({
+    name: `byFileHash() gives the file that was put, compressed with ${codec}, and its NAR`,
+    run: async (nars: NarIndex) => {
+      const file = { ...FILE, codec };
+      await nars.put(NAR, file);
+      const found = await nars.byFileHash(FILE.fileSha256);
+      expectNar(found, NAR);
+      expectFile(found, file);
+    },
+  })),
+  {
+    name: "put() takes several files for one NAR",
+    run: async (nars) => {
+      const files = (["none", "xz", "zstd"] as const).map((codec, index) => ({ fileSha256: sha256Of(codec), fileSize: 100 + index, codec }));
+      for (const file of files) await nars.put(NAR, file);
+      for (const file of files) expectFile(await nars.byFileHash(file.fileSha256), file);
+      expectNar(await nars.byNarHash(NAR.narSha256), NAR);
+    },
+  },
+  {
+    name: "put() takes a file for a NAR that was put without one",
+    run: async (nars) => {
+      await nars.put(NAR);
+      expect(await nars.byFileHash(FILE.fileSha256)).toBeUndefined();
+      await nars.put(NAR, FILE);
+      expectFile(await nars.byFileHash(FILE.fileSha256), FILE);
+    },
+  },
+  {
+    name: "put() of an uncompressed NAR whose FileHash is its NarHash is found by both",
+    run: async (nars) => {
+      const file: NarFileRecord = { fileSha256: NAR.narSha256, fileSize: NAR.narSize, codec: "none" };
+      await nars.put(NAR, file);
+      expectNar(await nars.byNarHash(NAR.narSha256), NAR);
+      expectFile(await nars.byFileHash(NAR.narSha256), file);
+    },
+  },
+  {
+    name: "put() of the same again is no error, one after the other or at once",
+    run: async (nars) => {
+      await nars.put(NAR, FILE);
+      await nars.put(NAR, FILE);
+      await nars.put(NAR);
+      await Promise.all(Array.from({ length: 10 }, () => nars.put({ ...NAR, narSha256: sha256Of("racing") }, { ...FILE, fileSha256: sha256Of("too") })));
+      expectFile(await nars.byFileHash(FILE.fileSha256), FILE);
+      expectNar(await nars.byFileHash(sha256Of("too")), { ...NAR, narSha256: sha256Of("racing") });
+    },
+  },
+  {
+    name: "put() of many NARs at once stores them all",
+    run: async (nars) => {
+      const many = Array.from({ length: 100 }, (_, index) => ({ ...NAR, narSha256: sha256Of(`nar ${index}`), narSize: index }));
+      await Promise.all(many.map((nar) => nars.put(nar, { ...FILE, fileSha256: sha256Of(`file ${nar.narSize}`), fileSize: nar.narSize })));
+      for (const nar of many) expectNar(await nars.byFileHash(sha256Of(`file ${nar.narSize}`)), nar);
+    },
+  },
+  ...EVERY_METHOD.flatMap(([name, call]) => [
+    {
+      name: `${name}() rejects with the reason of a signal that has fired`,
+      run: async (nars: NarIndex) => {
+        const reason = new Error("gone before it began");
+        await expectReason(call(nars, { signal: AbortSignal.abort(reason) }), reason);
+        expect(await nars.byNarHash(NAR.narSha256)).toBeUndefined();
+        expect(await nars.byFileHash(FILE.fileSha256)).toBeUndefined();
+      },
+    },
+    {
+      name: `${name}() rejects with ERR_CLOSED after the service was closed`,
+      run: async (nars: NarIndex, { close }: { close(): Promise<void> }) => {
+        await nars.put(NAR, FILE);
+        await close();
+        await expectCode(call(nars, {}), "ERR_CLOSED");
+      },
+    },
+  ]),
+];
+
+/** Test that a service keeps the contract of `NarIndex`. */
+export function narIndexConformance(open: Open<NarIndex>): void {
+  registerCases(NAR_INDEX_CASES, open);
+}
+
+function expectNar(actual: NarRecord | undefined, expected: NarRecord): void {
+  expect(actual && comparableNar(actual)).toEqual(comparableNar(expected));
+}
+
+function expectFile(actual: NarFileRecord | undefined, expected: NarFileRecord): void {
+  expect(actual && comparableFile(actual)).toEqual(comparableFile(expected));
+}
+
+function comparableNar({ narSha256, narSize, root }: NarRecord): object {
+  return { narSha256: hex(narSha256), narSize, root: hex(encodeEntry(root)) };
+}
+
+function comparableFile({ fileSha256, fileSize, codec }: NarFileRecord): object {
+  return { fileSha256: hex(fileSha256), fileSize, codec };
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
+}
