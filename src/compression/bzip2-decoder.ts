@@ -7,13 +7,10 @@
  * There is no specification; this follows https://github.com/dsnet/compress/blob/master/doc/bzip2-format.pdf
  */
 import { BitReader } from "./bit-reader.ts";
+import { BLOCK_MAGIC, CRC_TABLE, END_MAGIC, GROUP_SYMBOLS } from "./bzip2-format.ts";
 import { type Decoder, endsEarly, followedByOther, invalidInput } from "./decoder.ts";
 
-const BLOCK_MAGIC = [0x314159, 0x265359];
-const END_MAGIC = [0x177245, 0x385090];
 const MAX_CODE_BITS = 20;
-/** Symbols coded with the same Huffman table before the next selector. */
-const GROUP_SYMBOLS = 50;
 /** Codes up to this length are found in one look-up. */
 const FAST_BITS = 10;
 const SLICE_BYTES = 64 * 1024;
@@ -309,13 +306,6 @@ function codeTable(lengths: Uint8Array): CodeTable {
   }
   return { fast, limits, offsets, symbols };
 }
-
-/** CRC-32 with the highest bit first, other than gzip's. */
-const CRC_TABLE = Int32Array.from({ length: 256 }, (_, byte) => {
-  let crc = byte << 24;
-  for (let bit = 0; bit < 8; bit++) crc = crc < 0 ? (crc << 1) ^ 0x04c11db7 : crc << 1;
-  return crc;
-});
 
 function damaged(what: string): Error {
   return invalidInput("bzip2", `input is damaged: ${what}`);

@@ -3,6 +3,7 @@ import { parentPort } from "node:worker_threads";
 
 import { errorMessage, isNarborError } from "../errors.ts";
 import { Bzip2Decoder } from "./bzip2-decoder.ts";
+import { compressBzip2Sync } from "./bzip2-encoder.ts";
 import type { Decoder } from "./decoder.ts";
 import { STEP_OUTPUT_BYTES, type WorkerCodec, type WorkerMessage, type WorkerRequest } from "./worker-protocol.ts";
 import { openXzDecoder } from "./xz-decoder.ts";
@@ -34,6 +35,8 @@ port.on("message", (request: WorkerRequest) => {
       return void answer(request.id, () => ({ output: [compressZstdSync(request.bytes, request.level)], hasMore: false }));
     case "decompressZstd":
       return void answer(request.id, () => ({ output: [decompressZstdSync(request.bytes, request.size)], hasMore: false }));
+    case "compressBzip2":
+      return void answer(request.id, () => ({ output: [compressBzip2Sync(request.bytes)], hasMore: false }));
   }
 });
 

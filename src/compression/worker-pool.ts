@@ -58,7 +58,10 @@ export function openDecodeJob(codec: WorkerCodec): DecodeJob {
 
 /** Compress or decompress one block in the thread that has the least to do. */
 export async function runBlock(
-  block: { readonly type: "compressZstd"; readonly level: number } | { readonly type: "decompressZstd"; readonly size: number },
+  block:
+    | { readonly type: "compressZstd"; readonly level: number }
+    | { readonly type: "decompressZstd"; readonly size: number }
+    | { readonly type: "compressBzip2" },
   bytes: Uint8Array,
 ): Promise<Uint8Array> {
   const worker = leastLoadedWorker();

@@ -13,7 +13,8 @@ export type WorkerRequest =
   /** Forget a job, wherever it is. */
   | { readonly type: "close"; readonly job: number }
   | { readonly type: "compressZstd"; readonly id: number; readonly bytes: Uint8Array; readonly level: number }
-  | { readonly type: "decompressZstd"; readonly id: number; readonly bytes: Uint8Array; readonly size: number };
+  | { readonly type: "decompressZstd"; readonly id: number; readonly bytes: Uint8Array; readonly size: number }
+  | { readonly type: "compressBzip2"; readonly id: number; readonly bytes: Uint8Array };
 
 export type WorkerMessage =
   /** `hasMore`: there is more output to be had without input. */
