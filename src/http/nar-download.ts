@@ -2,16 +2,17 @@
 import { fromBase64Url, toBase64Url } from "../bytes/text-encoding.ts";
 import { decodeRootNode, encodeEntry } from "../castore/directory-proto.ts";
 import type { Node } from "../castore/node.ts";
+import { compress } from "../compression/compress.ts";
 import { NarborError } from "../errors.ts";
 import { encodeNix32 } from "../nix/nix32.ts";
 import { planNar } from "../render/nar-plan.ts";
 import { renderNar } from "../render/render-nar.ts";
+import type { NarFileRecord, NarRecord } from "../store/nar-index.ts";
 import type { Store } from "../store/store.ts";
 import { parseByteRange } from "./byte-range.ts";
 import type { HttpAnswer, HttpRequest } from "./exchange.ts";
 import { textAnswer } from "./exchange.ts";
 import type { NarFileName } from "./nar-file-name.ts";
-import { narUrl } from "./nar-file-name.ts";
 
 const NAR_TYPE = "application/x-nix-nar";
 /** The name says what the bytes are, so they never change. */
@@ -24,9 +25,21 @@ export async function getNarFile(request: HttpRequest, name: NarFileName, store:
   const nar = name.suffix === "" && (uploaded === undefined || uploaded.codec === "none") ? await store.nars.byNarHash(name.sha256, { signal }) : undefined;
   if (nar !== undefined) return await answerNar(request, nar.root, nar.narSize, `"${encodeNix32(nar.narSha256)}"`, store);
   if (uploaded === undefined) throw new NarborError("ERR_NOT_FOUND", "There is no such NAR here");
-  // A client asks this before an upload, and skips it on a yes: the narinfo that follows will do alone.
-  if (request.method === "HEAD") return { status: 200, headers: { "content-type": NAR_TYPE } };
-  return textAnswer(302, "", { location: `/${narUrl(uploaded.narSha256)}` });
+  return await answerUploadedFile(request, uploaded, store);
+}
+
+/**
+ * The file as it was uploaded, which is not kept: the NAR is rendered and compressed again. Its bytes are others, but a client that pushed it
+ * remembers its name for 30 days, and comes back for a NAR in that compression (it never checks FileHash). It also asks `HEAD` before an upload, and
+ * skips that on a yes: the narinfo that follows will do alone.
+ */
+async function answerUploadedFile(request: HttpRequest, uploaded: NarFileRecord & NarRecord, store: Store): Promise<HttpAnswer> {
+  const { signal } = request;
+  // No length, no range, no ETag: how the compressed bytes fall is not a promise.
+  const headers = { "content-type": NAR_TYPE };
+  if (request.method === "HEAD") return { status: 200, headers };
+  const plan = await planNar(uploaded.root, store, { signal });
+  return { status: 200, headers, body: compress(renderNar(plan, store, { signal }), uploaded.codec, { signal }) };
 }
 
 /** `nar/snix-castore/<Entry>?narsize=N`: a tree by its root node, as snix and tvix serve it. */
