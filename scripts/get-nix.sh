@@ -11,7 +11,7 @@ trap 'rm -rf "$apt"' EXIT
 mkdir -p "$apt"/etc/apt/{apt.conf.d,preferences.d} "$apt"/var/lib/apt/lists/partial "$apt"/var/cache/apt/archives/partial "$apt"/var/lib/dpkg
 touch "$apt/var/lib/dpkg/status"
 # The mirror this machine uses already. Newer Debian names it in deb822 files ("URIs:"), older in one line.
-mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | head -n 1 | tr -d ' ')
+mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | head -n 1 | tr -d ' ' || true)
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:?no Debian mirror found} $suite main" > "$apt/etc/apt/sources.list"
 options=(-o "Dir=$apt" -o "Dir::Etc=$apt/etc/apt" -o "Dir::State::status=$apt/var/lib/dpkg/status" -o Debug::NoLocking=1 -o APT::Install-Recommends=0 -o APT::Sandbox::User=root)
 apt-get "${options[@]}" update -qq

@@ -1,5 +1,4 @@
 /** What a command says: results on stdout, everything else on stderr, progress only to a terminal. */
-import { once } from "node:events";
 import type { Writable } from "node:stream";
 import cliProgress from "cli-progress";
 import colors from "picocolors";
@@ -32,11 +31,21 @@ export async function writeAll(output: Writable, source: AsyncIterable<Uint8Arra
   output.on("error", fail);
   for await (const bytes of source) {
     if (failure !== undefined || output.destroyed) break;
-    if (!output.write(bytes)) await Promise.race([once(output, "drain").catch(() => undefined), once(output, "close")]);
+    if (!output.write(bytes)) await drainedOrClosed(output);
   }
   await new Promise<void>((resolve) => output.write("", () => resolve()));
   output.off("error", fail);
   if (failure !== undefined && !("code" in failure && failure.code === "EPIPE")) throw failure;
+}
+
+function drainedOrClosed(output: Writable): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      for (const event of ["drain", "close", "error"]) output.off(event, done);
+      resolve();
+    };
+    for (const event of ["drain", "close", "error"]) output.on(event, done);
+  });
 }
 
 /** A line that tells how far a long piece of work is. */

@@ -41,7 +41,7 @@ describe.for(COMPRESSED_CODECS)("compress() to %s", (codec) => {
   const program = PROGRAMS[codec];
   const isProgramMissing = program !== undefined && spawnSync(program, ["--version"], { input: "" }).error !== undefined;
   if (isProgramMissing) console.log(`not covered: ${codec} read by the program ${program}, which is not installed`);
-  if (isProgramMissing && process.env["CI"] === "true") test(`has the program ${program} to test with`, () => expect.unreachable("it is not installed"));
+  if (isProgramMissing && process.env["CI"] === "true") throw new Error(`The program ${program} is not installed`);
 
   test.for(INPUTS)("gives back %s", async ([, bytes, pieceBytes]) => {
     const compressed = await collect(compress(sourceOf(...chunked(bytes, pieceBytes)), codec));
@@ -169,12 +169,13 @@ test("compressBzip2Sync() takes repetitive blocks as others, give or take", () =
     fibonacci: fibonacciText(BZIP2_BLOCK_BYTES),
     longPeriod: Buffer.concat([randomBytes(BZIP2_BLOCK_BYTES / 2), randomBytes(BZIP2_BLOCK_BYTES / 2)]),
   };
-  for (const [name, block] of Object.entries(blocks)) {
+  const slow = Object.entries(blocks).filter(([, block]) => {
     const start = performance.now();
     compressBzip2Sync(block);
     // Comparing rotations byte by byte takes minutes here.
-    expect(performance.now() - start, name).toBeLessThan(2_000);
-  }
+    return performance.now() - start > 2_000;
+  });
+  expect(slow.map(([name]) => name)).toEqual([]);
 });
 
 test.for([

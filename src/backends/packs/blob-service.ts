@@ -9,6 +9,7 @@ import { NarborError } from "../../errors.ts";
 import { blake3, createBlake3 } from "../../hash/blake3.ts";
 import { cutBlob, cutStream, MIN_CHUNK_LENGTH } from "../../hash/fastcdc.ts";
 import { abortable } from "../../concurrency/abortable.ts";
+import type { ChunkLocation } from "./index-database.ts";
 import type { ChunkEntry } from "./pack-format.ts";
 import type { Group } from "./pack-writer.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
@@ -129,7 +130,8 @@ export class PacksBlobService implements BlobService {
 
   async #readWhole(digest: B3Digest, options: CallOptions | undefined): Promise<Uint8Array> {
     this.#core.check(options);
-    if (this.#core.index.hasChunk(digest)) return await this.#readChunk(digest, options);
+    const location = this.#core.index.chunk(digest);
+    if (location !== undefined) return await this.#readAt(location, digest);
     const chunks = this.#core.index.splitBlob(digest);
     if (chunks === undefined) throw new NarborError("ERR_NOT_FOUND", `Cannot read blob ${formatDigest(digest)}: it is not stored`);
     const bytes = concatBytes(await Promise.all(chunks.map((chunk) => this.#readChunk(chunk.digest, options))));
@@ -160,6 +162,10 @@ export class PacksBlobService implements BlobService {
     this.#core.check(options);
     const location = this.#core.index.chunk(digest);
     if (location === undefined) throw lost(digest, "it is not in the index");
+    return await this.#readAt(location, digest);
+  }
+
+  async #readAt(location: ChunkLocation, digest: B3Digest): Promise<Uint8Array> {
     const { pack, blockOffset, blockLength, offset, length } = location;
     const block = await this.#core.files.readBlock(this.#core.packName(pack), blockOffset, blockLength);
     const bytes = block.subarray(offset, offset + length);

@@ -18,6 +18,9 @@ const SECOND = directory({ large: file(sampleBytes(700_000, 1)), doc: directory(
 /** Shares files and a directory with the others. */
 const THIRD = directory({ bin: directory({ run: file("#!/bin/sh\n", true) }), new: directory({ c: file("c"), d: file("dd"), e: file("e") }), z: file("z") });
 
+/** The least with every kind of record. */
+const SMALL = directory({ d: directory({ f: file("contents") }) });
+
 test("a store that is copied between two writes has everything that was written before", async () => {
   await using directory_ = await temporaryDirectory();
   const path = join(directory_.path, "store");
@@ -75,7 +78,7 @@ test.for([
     async (store) => {
       const first = await importTree(store, "first", FIRST);
       await snapshot(path, before);
-      return { first, third: await importTree(store, "third", THIRD) };
+      return { first, third: await importTree(store, "third", SMALL) };
     },
     { compression: "none" },
   );
