@@ -7,7 +7,8 @@ import { directory, file, referenceNar, str, symlink } from "../helpers/referenc
 
 export interface ClosurePath {
   readonly path: string;
-  readonly nar: Uint8Array;
+  /** Made anew at each call: a closure may be larger than is good to hold. */
+  readonly nar: () => Uint8Array;
   readonly references: readonly string[];
   readonly deriver?: string;
 }
@@ -25,19 +26,15 @@ export function hashPartOf(path: string): string {
 }
 
 /** What `nix-store --import` reads. Paths must come after those they refer to. */
-export function exportStream(paths: readonly ClosurePath[]): Buffer {
-  const parts = paths.flatMap(({ path, nar, references, deriver = "" }) => [
-    uint64(1),
-    nar,
-    uint64(EXPORT_MAGIC),
-    str(path),
-    uint64(references.length),
-    ...references.map((reference) => str(reference)),
-    str(deriver),
-    // No signature of the form that was given up before Nix 2.
-    uint64(0),
-  ]);
-  return Buffer.concat([...parts, uint64(0)]);
+export function* exportStream(paths: readonly ClosurePath[]): Generator<Uint8Array, void, undefined> {
+  for (const { path, nar, references, deriver = "" } of paths) {
+    yield uint64(1);
+    yield nar();
+    const strings = [path, uint64(references.length), ...references, deriver].map((part) => (typeof part === "string" ? str(part) : part));
+    // The last is for signatures of a form that was given up before Nix 2.
+    yield Buffer.concat([uint64(EXPORT_MAGIC), ...strings, uint64(0)]);
+  }
+  yield uint64(0);
 }
 
 function uint64(value: number): Buffer {
@@ -50,7 +47,7 @@ function closurePath(name: string, tree: (path: string) => Tree, references: rea
   const path = storePathOf(name);
   return {
     path,
-    nar: referenceNar(tree(path)),
+    nar: () => referenceNar(tree(path)),
     references: [...references.map((reference) => reference.path), ...(options.self === true ? [path] : [])],
     ...(options.deriver !== undefined && { deriver: options.deriver }),
   };
@@ -85,20 +82,28 @@ export function sampleClosure(): ClosurePath[] {
   return [...all, closurePath("all", () => directory(Object.fromEntries(all.map(({ path }, index) => [`link-${index}`, symlink(path)]))), all)];
 }
 
-/** `count` small paths, each referring to some before it; the last one's closure is all of them. */
+/** `count` paths, each referring to some before it; the last one's closure is all of them. */
 export function manyPaths(count: number, bytesEach = 500): ClosurePath[] {
   const paths: ClosurePath[] = [];
   for (let index = 0; index < count; index++) {
     const references = [...new Set([index - 1, index - 7, index >> 1])].flatMap((other) => (other >= 0 && other < index ? [paths[other] as ClosurePath] : []));
-    const tree = directory({
-      deps: file(references.map(({ path }) => path).join("\n")),
-      data: file(sampleBytes(bytesEach, index + 1)),
-      link: symlink("data"),
-      shared: file("the same in all"),
-    });
-    paths.push(closurePath(`path-${index}`, () => tree, references));
+    const tree = (): Tree =>
+      directory({
+        deps: file(references.map(({ path }) => path).join("\n")),
+        data: file(sampleBytes(bytesEach, index + 1)),
+        link: symlink("data"),
+        shared: file("the same in all"),
+      });
+    paths.push(closurePath(`path-${index}`, tree, references));
   }
   return paths;
+}
+
+/** A path of `directories` directories of 200 small files each, many of them alike. */
+export function manyFiles(directories: number): ClosurePath {
+  const files = (base: number): Tree =>
+    directory(Object.fromEntries(Array.from({ length: 200 }, (_, index) => [`file-${index}`, file(`file ${(base * 200 + index) % 30_000}\n`, index % 10 === 0)])));
+  return closurePath("many-files", () => directory(Object.fromEntries(Array.from({ length: directories }, (_, index) => [`directory-${index}`, files(index)]))), []);
 }
 
 /** Paths of one file each that nothing refers to. */

@@ -10,6 +10,9 @@ import { existsSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
+import { Readable } from "node:stream";
+import type { ClosurePath } from "./closure.ts";
+import { exportStream } from "./closure.ts";
 
 /** A version of Nix. */
 export interface NixInstallation {
@@ -22,9 +25,18 @@ export interface NixInstallation {
 export type NixProgram = "nix" | "nix-store";
 
 export interface NixResult {
-  readonly code: number | null;
+  /** Undefined when it was ended by a signal. */
+  readonly code: number | undefined;
+  readonly signal: NodeJS.Signals | undefined;
   readonly stdout: Buffer;
   readonly stderr: string;
+}
+
+export interface RunOptions {
+  /** What the program is to read. */
+  readonly input?: Iterable<Uint8Array>;
+  /** Milliseconds after which it is ended. @default 60000 */
+  readonly timeout?: number;
 }
 
 /** Clients that got an answer they cannot use may wait for minutes, which is said here and not by the whole test's time limit. */
@@ -91,38 +103,43 @@ export class NixClient implements AsyncDisposable {
   }
 
   /** Run a program of Nix to its end. */
-  async try(program: NixProgram, args: readonly string[], options: { readonly input?: Uint8Array; readonly timeout?: number } = {}): Promise<NixResult> {
-    const { input = "", timeout = DEFAULT_TIMEOUT_MILLISECONDS } = options;
+  async try(program: NixProgram, args: readonly string[], options: RunOptions = {}): Promise<NixResult> {
+    const { input = [], timeout = DEFAULT_TIMEOUT_MILLISECONDS } = options;
     const child = spawn(join(this.installation.directory, program), args, { env: this.#environment, cwd: this.directory, timeout, killSignal: "SIGKILL" });
     const stdout: Buffer[] = [];
     let stderr = "";
     child.stdout.on("data", (data: Buffer) => stdout.push(data));
     child.stderr.on("data", (data: Buffer) => (stderr += data.toString()));
     child.stdin.on("error", () => undefined);
-    child.stdin.end(input);
-    const code = await new Promise<number | null>((done, failed) => child.on("close", done).on("error", failed));
-    return { code, stdout: Buffer.concat(stdout), stderr };
+    Readable.from(input, { objectMode: false }).pipe(child.stdin);
+    return await new Promise((done, failed) => {
+      child.on("error", failed);
+      child.on("close", (code, signal) => done({ code: code ?? undefined, signal: signal ?? undefined, stdout: Buffer.concat(stdout), stderr }));
+    });
   }
 
   /** Run a program of Nix, which must not fail. Returns what it wrote. */
-  async run(program: NixProgram, args: readonly string[], options?: { readonly input?: Uint8Array; readonly timeout?: number }): Promise<Buffer> {
-    const { code, stdout, stderr } = await this.try(program, args, options);
-    if (code !== 0) throw new Error(`Nix ${this.installation.version}: ${program} ${args.join(" ").slice(0, 500)} ended with ${code ?? "no status, as it took too long"}: ${stderr.slice(-4000)}`);
+  async run(program: NixProgram, args: readonly string[], options?: RunOptions): Promise<Buffer> {
+    const { code, signal, stdout, stderr } = await this.try(program, args, options);
+    if (code !== 0) {
+      const end = signal === "SIGKILL" ? "did not end in time" : `ended with ${code ?? signal}`;
+      throw new Error(`Nix ${this.installation.version}: ${program} ${args.join(" ").slice(0, 500)} ${end}: ${stderr.slice(-4000)}`);
+    }
     return stdout;
   }
 
-  /** Put into `store` what `nix-store --export` would have written. */
-  async import(store: string, exported: Uint8Array): Promise<void> {
-    await this.run("nix-store", ["--store", store, "--import"], { input: exported });
+  /** Put paths into `store`. They must come after those they refer to. */
+  async import(store: string, paths: readonly ClosurePath[], options?: RunOptions): Promise<void> {
+    await this.run("nix-store", ["--store", store, "--import"], { ...options, input: exportStream(paths) });
   }
 
   /** Push paths, with what they refer to. `settings` are the cache's, as in its address: `compression=xz`. */
-  async push(store: string, url: string, paths: readonly string[], settings = "", options?: { readonly timeout?: number }): Promise<void> {
+  async push(store: string, url: string, paths: readonly string[], settings = "", options?: RunOptions): Promise<void> {
     await this.run("nix", ["copy", "--from", store, "--to", settings === "" ? url : `${url}?${settings}`, ...paths], options);
   }
 
   /** Copy paths, with what they refer to, from a cache; signatures are not asked for. */
-  async pull(url: string, store: string, paths: readonly string[], options?: { readonly timeout?: number }): Promise<void> {
+  async pull(url: string, store: string, paths: readonly string[], options?: RunOptions): Promise<void> {
     await this.run("nix", ["copy", "--no-check-sigs", "--from", url, "--to", store, ...paths], options);
   }
 
