@@ -1,0 +1,12 @@
+/** Deterministic bytes that do not compress and do not repeat; another seed gives others. */
+export function sampleBytes(size: number, seed = 1): Uint8Array {
+  const bytes = new Uint8Array(size);
+  let state = (0x9e37_79b9 ^ Math.imul(seed, 0x85eb_ca6b)) | 1;
+  for (let index = 0; index < size; index++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    bytes[index] = state >>> 11;
+  }
+  return bytes;
+}
