@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import type { Tree } from "../helpers/reference-nar.ts";
 
 const WORDS = ["a", "b", "bin", "share", "a.b", "a b", "__proto__", "constructor", "...", "~nix~case~hack~1", "ü", "\u{1f600}", "\u{ff5e}"];

@@ -474,7 +474,7 @@ export const BLOB_SERVICE_CASES: readonly ConformanceCase<BlobService>[] = [
     },
     {
       name: `${name}() rejects with ERR_CLOSED after the service was closed`,
-      run: async (blobs: BlobService, { close }: { close(): Promise<void> }) => {
+      run: async (blobs: BlobService, { close }: { readonly close: () => Promise<void> }) => {
         await blobs.putMany([HELLO]);
         await close();
         await expectCode(call(blobs, {}), "ERR_CLOSED");

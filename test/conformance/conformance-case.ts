@@ -4,7 +4,7 @@ import { test } from "vitest";
 export interface Opened<Service> extends AsyncDisposable {
   readonly service: Service;
   /** Close the service: from then on it must refuse. */
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 /** Opens a service that holds nothing yet. */

@@ -334,7 +334,7 @@ export const DIRECTORY_SERVICE_CASES: readonly ConformanceCase<DirectoryService>
     },
     {
       name: `${name}() rejects with ERR_CLOSED after the service was closed`,
-      run: async (directories: DirectoryService, { close }: { close(): Promise<void> }) => {
+      run: async (directories: DirectoryService, { close }: { readonly close: () => Promise<void> }) => {
         await put(directories, [EMPTY]);
         await close();
         await expectCode(call(directories, {}), "ERR_CLOSED");

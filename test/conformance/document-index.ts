@@ -80,7 +80,7 @@ export const DOCUMENT_INDEX_CASES: readonly ConformanceCase<DocumentIndex>[] = [
     },
     {
       name: `${name}() rejects with ERR_CLOSED after the service was closed`,
-      run: async (documents: DocumentIndex, { close }: { close(): Promise<void> }) => {
+      run: async (documents: DocumentIndex, { close }: { readonly close: () => Promise<void> }) => {
         await documents.put(LOG);
         await close();
         await expectCode(call(documents, {}), "ERR_CLOSED");

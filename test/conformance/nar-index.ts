@@ -115,7 +115,7 @@ export const NAR_INDEX_CASES: readonly ConformanceCase<NarIndex>[] = [
     },
     {
       name: `${name}() rejects with ERR_CLOSED after the service was closed`,
-      run: async (nars: NarIndex, { close }: { close(): Promise<void> }) => {
+      run: async (nars: NarIndex, { close }: { readonly close: () => Promise<void> }) => {
         await nars.put(NAR, FILE);
         await close();
         await expectCode(call(nars, {}), "ERR_CLOSED");

@@ -206,7 +206,7 @@ export const PATH_INFO_SERVICE_CASES: readonly ConformanceCase<PathInfoService>[
     },
     {
       name: `${name}() rejects with ERR_CLOSED after the service was closed`,
-      run: async (pathInfos: PathInfoService, { close }: { close(): Promise<void> }) => {
+      run: async (pathInfos: PathInfoService, { close }: { readonly close: () => Promise<void> }) => {
         await pathInfos.put(HELLO);
         await close();
         await expectCode(call(pathInfos, {}), "ERR_CLOSED");

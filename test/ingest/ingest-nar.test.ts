@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
 import type { B3Digest } from "../../src/castore/digest.ts";
@@ -29,6 +29,11 @@ const TREE = directory({
 });
 const NAR = referenceNar(TREE);
 
+/** What an import needs of a store. */
+function servicesOf({ blobs, directories }: Pick<ImportNarOptions, "blobs" | "directories">): Pick<ImportNarOptions, "blobs" | "directories"> {
+  return { blobs, directories };
+}
+
 function importBytes(nar: Uint8Array, options: ImportNarOptions): Promise<ImportedNar> {
   return within(importNar(streamOf(chunked(nar, 64 * 1024)), options));
 }
@@ -38,7 +43,7 @@ describe("trees", () => {
     Object.entries(CASTORE_VECTORS.nars).flatMap(([name, vector]) => PROFILES.map((profile) => [name, profile, vector] as const)),
   )("importNar() finds the root of %s.nar in the %s profile, its NarHash and NarSize", async ([name, profile, vector]) => {
     await using store = new MemoryStore(profile);
-    const imported = await importBytes(narVector(`${name}.nar`), { ...store, directorySizeProfile: profile });
+    const imported = await importBytes(narVector(`${name}.nar`), { ...servicesOf(store), directorySizeProfile: profile });
     expect(imported.narSize).toBe(vector.narSize);
     expect(hexes([imported.narSha256])).toEqual([vector.narSha256]);
     expect(comparable(imported.root)).toEqual(vector[profile].root);
@@ -60,7 +65,7 @@ describe("trees", () => {
       fc.asyncProperty(arbitraryTree, arbitraryPieceSizes, async (tree, sizes) => {
         await using store = new MemoryStore();
         const nar = referenceNar(tree);
-        const { root, narSize, narSha256 } = await importNar(streamOf(cutInto(nar, sizes)), { ...store, smallFileThreshold: 1_000, bufferedBytes: 10_000 });
+        const { root, narSize, narSha256 } = await importNar(streamOf(cutInto(nar, sizes)), { ...servicesOf(store), smallFileThreshold: 1_000, bufferedBytes: 10_000 });
         expectBytes(referenceNar(await treeOf(root, store)), nar);
         expect(narSize).toBe(nar.length);
         expectBytes(narSha256, createHash("sha256").update(nar).digest());
@@ -78,7 +83,7 @@ describe("trees", () => {
 
   test("importNar() tells of every file, symlink and directory", async () => {
     let nodes = 0;
-    await importBytes(NAR, { ...new MemoryStore(), onNode: () => nodes++ });
+    await importBytes(NAR, { ...servicesOf(new MemoryStore()), onNode: () => nodes++ });
     expect(nodes).toBe(9);
   });
 });
@@ -104,7 +109,7 @@ describe("uploads", () => {
   test("importNar() sends no file twice across batches", async () => {
     const recording = new RecordingStore();
     const files = Object.fromEntries(Array.from({ length: 40 }, (_, index) => [`f${index}`, file(sampleBytes(50_000, index % 10))]));
-    await importBytes(referenceNar(directory(files)), { ...recording, bufferedBytes: 120_000 });
+    await importBytes(referenceNar(directory(files)), { ...servicesOf(recording), bufferedBytes: 120_000 });
     expect(recording.batches.length).toBeGreaterThan(4);
     expect(recording.batched).toHaveLength(10);
   });
@@ -116,7 +121,7 @@ describe("uploads", () => {
     [undefined, "putMany"],
   ] as const)("importNar() with a threshold of %s bytes sends a file of 100 with %s()", async ([smallFileThreshold, method]) => {
     const recording = new RecordingStore();
-    await importBytes(referenceNar(file("x".repeat(100))), { ...recording, ...(smallFileThreshold !== undefined && { smallFileThreshold }) });
+    await importBytes(referenceNar(file("x".repeat(100))), { ...servicesOf(recording), ...(smallFileThreshold !== undefined && { smallFileThreshold }) });
     expect(recording.log).toEqual([method, `${method} done`]);
   });
 
@@ -126,7 +131,7 @@ describe("uploads", () => {
   ] as const)("importNar() sends a file of %s bytes with %s() when nothing else is said, and never a larger one in a batch", async ([size, method]) => {
     for (const options of [{}, { smallFileThreshold: 100 * MIB }]) {
       const recording = new RecordingStore();
-      const { root } = await importBytes(referenceNar(file(sampleBytes(size))), { ...recording, ...options });
+      const { root } = await importBytes(referenceNar(file(sampleBytes(size))), { ...servicesOf(recording), ...options });
       expect(recording.log).toEqual([method, `${method} done`]);
       expect(comparable(root)).toMatchObject({ digest: hex(blake3(sampleBytes(size))), size });
     }
@@ -135,12 +140,12 @@ describe("uploads", () => {
   test("importNar() keeps to the limit of uploads under way", async () => {
     const recording = new RecordingStore({ beforePutMany: pause, beforePut: pause });
     const files = Object.fromEntries(Array.from({ length: 60 }, (_, index) => [`f${index}`, file(sampleBytes(10_000, index))]));
-    await importBytes(referenceNar(directory({ ...files, large: file(LARGE) })), { ...recording, concurrency: 3, bufferedBytes: 100_000_000, smallFileThreshold: 10_000 });
+    await importBytes(referenceNar(directory({ ...files, large: file(LARGE) })), { ...servicesOf(recording), concurrency: 3, bufferedBytes: 100_000_000, smallFileThreshold: 10_000 });
     expect(recording.maxInFlight).toBe(1);
 
     const batched = new RecordingStore({ beforePutMany: pause, beforePut: pause });
     const big = Object.fromEntries(Array.from({ length: 24 }, (_, index) => [`f${index}`, file(sampleBytes(MIB - 1, index))]));
-    await importBytes(referenceNar(directory({ ...big, large: file(LARGE) })), { ...batched, concurrency: 3 });
+    await importBytes(referenceNar(directory({ ...big, large: file(LARGE) })), { ...servicesOf(batched), concurrency: 3 });
     expect(batched.batches.length).toBe(12);
     expect(batched.maxInFlight).toBe(3);
   });
@@ -150,7 +155,7 @@ describe("uploads", () => {
     const recording = new RecordingStore({ beforePutMany: () => new Promise<void>((resolve) => held.push(resolve)) });
     const files = Object.fromEntries(Array.from({ length: 40 }, (_, index) => [`f${String(index).padStart(2, "0")}`, file(sampleBytes(30_000, index))]));
     const source = new TrackedSource(chunked(referenceNar(directory(files)), 1_000));
-    const importing = importNar(source, { ...recording, bufferedBytes: 100_000 });
+    const importing = importNar(source, { ...servicesOf(recording), bufferedBytes: 100_000 });
     await eventually(() => held.length === 1);
     await new Promise((resolve) => setTimeout(resolve, 20));
     // One batch of three files under way fills the memory; the fourth file waits for it.
@@ -164,7 +169,7 @@ describe("uploads", () => {
 
   test("importNar() takes a file that is larger than its memory limit", async () => {
     const recording = new RecordingStore();
-    const { root } = await importBytes(referenceNar(directory({ a: file(sampleBytes(500_000)), b: file("b") })), { ...recording, bufferedBytes: 1_000 });
+    const { root } = await importBytes(referenceNar(directory({ a: file(sampleBytes(500_000)), b: file("b") })), { ...servicesOf(recording), bufferedBytes: 1_000 });
     expect(recording.batched).toHaveLength(2);
     expectBytes(referenceNar(await treeOf(root, recording.store)), referenceNar(directory({ a: file(sampleBytes(500_000)), b: file("b") })));
   });
@@ -188,8 +193,8 @@ describe("uploads", () => {
   test("importNar() leaves no listener on a signal that lives on", async () => {
     const controller = new AbortController();
     const counting = countListeners(controller.signal);
-    await importBytes(NAR, { ...new MemoryStore(), signal: controller.signal });
-    await expectCode(importBytes(NAR.subarray(0, 500), { ...new MemoryStore(), signal: controller.signal }), "ERR_NAR_INVALID");
+    await importBytes(NAR, { ...servicesOf(new MemoryStore()), signal: controller.signal });
+    await expectCode(importBytes(NAR.subarray(0, 500), { ...servicesOf(new MemoryStore()), signal: controller.signal }), "ERR_NAR_INVALID");
     expect(counting.count).toBe(0);
   });
 });
@@ -219,7 +224,7 @@ describe("failures", () => {
   test("importNar() rejects with an upload's error while its source is stuck", async () => {
     const recording = new RecordingStore({ beforePutMany: () => Promise.reject(FAILURE) });
     const source = new TrackedSource(chunked(MANY.subarray(0, 3_000_000), 10_000), "stuck");
-    await expectReason(importNar(source, { ...recording, bufferedBytes: 1_000_000 }), FAILURE);
+    await expectReason(importNar(source, { ...servicesOf(recording), bufferedBytes: 1_000_000 }), FAILURE);
     expect(source.closed).toBe(true);
   });
 
@@ -229,7 +234,7 @@ describe("failures", () => {
     expect(before.log).not.toContain("putClosure");
 
     const store = new MemoryStore();
-    const halfway = { ...store, blobs: { putMany: store.blobs.putMany.bind(store.blobs), put: (content: AsyncIterable<Uint8Array>) => failAfterOne(content, FAILURE) } };
+    const halfway = { ...servicesOf(store), blobs: { putMany: store.blobs.putMany.bind(store.blobs), put: (content: AsyncIterable<Uint8Array>) => failAfterOne(content, FAILURE) } };
     const source = new TrackedSource(chunked(NAR, 10_000));
     await expectReason(importNar(source, halfway), FAILURE);
     expect(source.closed).toBe(true);
@@ -244,7 +249,7 @@ describe("failures", () => {
   test("importNar() rejects with its source's error, aborts what is under way and stores no directory", async () => {
     const recording = new RecordingStore({ beforePutMany: (_blobs, options) => untilAborted(options) });
     const source = new TrackedSource(chunked(MANY.subarray(0, 3_000_000), 10_000), { fail: FAILURE });
-    await expectReason(importNar(source, { ...recording, bufferedBytes: 10_000_000 }), FAILURE);
+    await expectReason(importNar(source, { ...servicesOf(recording), bufferedBytes: 10_000_000 }), FAILURE);
     expect(recording.log).toContain("putMany");
     expect(recording.signals.every((signal) => signal?.aborted)).toBe(true);
     expect(recording.log).not.toContain("putClosure");
@@ -262,7 +267,7 @@ describe("failures", () => {
   test("importNar() rejects with the error that came first, whatever follows it", async () => {
     const recording = new RecordingStore({ beforePutMany: () => Promise.reject(FAILURE) });
     const source = new TrackedSource(chunked(MANY.subarray(0, 3_000_000), 10_000), { fail: new Error("later") }, pause);
-    await expectReason(importNar(source, { ...recording, bufferedBytes: 100_000 }), FAILURE);
+    await expectReason(importNar(source, { ...servicesOf(recording), bufferedBytes: 100_000 }), FAILURE);
   });
 
   test.for([0, 1, 7, 8])("importNar() rejects %s bytes of something else than zeros where the NAR has ended", async (count) => {
@@ -294,34 +299,34 @@ describe("failures", () => {
     const store = new MemoryStore();
     const wrong = toB3Digest(new Uint8Array(32).fill(7));
     const lying = { putMany: store.blobs.putMany.bind(store.blobs), put: async (content: AsyncIterable<Uint8Array>) => (await collect(content), wrong) };
-    await expectCode(importBytes(NAR, { ...store, blobs: lying }), "ERR_MISMATCH", "which is not its digest");
+    await expectCode(importBytes(NAR, { ...servicesOf(store), blobs: lying }), "ERR_MISMATCH", "which is not its digest");
   });
 
   test("importNar() rejects with ERR_MISMATCH when a service does not read a blob to its end", async () => {
     const store = new MemoryStore();
     const hasty = { putMany: store.blobs.putMany.bind(store.blobs), put: async () => toB3Digest(blake3(LARGE)) };
-    await expectCode(importBytes(NAR, { ...store, blobs: hasty }), "ERR_MISMATCH", "stopped reading before its end");
+    await expectCode(importBytes(NAR, { ...servicesOf(store), blobs: hasty }), "ERR_MISMATCH", "stopped reading before its end");
   });
 
   test("importNar() rejects with ERR_MISMATCH when a service calls the root by another name", async () => {
     const store = new MemoryStore();
     const lying = { putClosure: async () => toB3Digest(new Uint8Array(32)) };
-    await expectCode(importBytes(NAR, { ...store, directories: lying }), "ERR_MISMATCH", "calls the root");
+    await expectCode(importBytes(NAR, { ...servicesOf(store), directories: lying }), "ERR_MISMATCH", "calls the root");
   });
 
   test("importNar() rejects a tree whose directories take too much, with ERR_LIMIT and before its end", async () => {
     const wide = directory(Object.fromEntries(Array.from({ length: 2_000 }, (_, index) => [`f${index}`, file("x")])));
     const nar = referenceNar(wide);
     const size = ((await messageOf(nar)) as Uint8Array).length;
-    await importBytes(nar, { ...new MemoryStore(), maxDirectoryBytes: size });
+    await importBytes(nar, { ...servicesOf(new MemoryStore()), maxDirectoryBytes: size });
     const source = new TrackedSource(chunked(nar, 1_000));
     const recording = new RecordingStore();
-    await expectCode(importNar(source, { ...recording, maxDirectoryBytes: 10_000 }), "ERR_LIMIT", "more than 10000 bytes");
+    await expectCode(importNar(source, { ...servicesOf(recording), maxDirectoryBytes: 10_000 }), "ERR_LIMIT", "more than 10000 bytes");
     expect(source).toMatchObject({ returned: true, ended: false });
     expect(recording.log).not.toContain("putClosure");
-    await expectCode(importBytes(nar, { ...new MemoryStore(), maxDirectoryBytes: size - 1 }), "ERR_LIMIT");
+    await expectCode(importBytes(nar, { ...servicesOf(new MemoryStore()), maxDirectoryBytes: size - 1 }), "ERR_LIMIT");
     const spread = directory(Object.fromEntries(Array.from({ length: 300 }, (_, index) => [`d${index}`, directory({ [`f${index}`]: file("") })])));
-    await expectCode(importBytes(referenceNar(spread), { ...new MemoryStore(), maxDirectoryBytes: 14_000 }), "ERR_LIMIT");
+    await expectCode(importBytes(referenceNar(spread), { ...servicesOf(new MemoryStore()), maxDirectoryBytes: 14_000 }), "ERR_LIMIT");
   });
 });
 
@@ -331,7 +336,7 @@ describe("cancellation", () => {
   test("importNar() rejects with the reason of a signal that has fired, and reads nothing", async () => {
     const source = new TrackedSource([NAR]);
     const recording = new RecordingStore();
-    await expectReason(importNar(source, { ...recording, signal: AbortSignal.abort(reason) }), reason);
+    await expectReason(importNar(source, { ...servicesOf(recording), signal: AbortSignal.abort(reason) }), reason);
     expect(source).toMatchObject({ taken: 0, closed: true });
     expect(recording.log).toEqual([]);
   });
@@ -340,7 +345,7 @@ describe("cancellation", () => {
     const controller = new AbortController();
     const source = new TrackedSource(chunked(NAR.subarray(0, size), 10_000), "stuck");
     const recording = new RecordingStore();
-    const importing = importNar(source, { ...recording, signal: controller.signal });
+    const importing = importNar(source, { ...servicesOf(recording), signal: controller.signal });
     void source.atEnd.then(() => controller.abort(reason));
     await expectReason(importing, reason);
     expect(source.closed).toBe(true);
@@ -355,7 +360,7 @@ describe("cancellation", () => {
     const controller = new AbortController();
     const recording = new RecordingStore(hooks);
     const source = new TrackedSource(chunked(NAR, 10_000));
-    const importing = importNar(source, { ...recording, signal: controller.signal });
+    const importing = importNar(source, { ...servicesOf(recording), signal: controller.signal });
     void eventually(() => recording.log.includes(method)).then(() => controller.abort(reason));
     await expectReason(importing, reason);
     expect(source.closed).toBe(true);
@@ -366,7 +371,7 @@ describe("cancellation", () => {
     const controller = new AbortController();
     const recording = new RecordingStore({ beforePutMany: (_blobs, options) => untilAborted(options) });
     const files = Object.fromEntries(Array.from({ length: 10 }, (_, index) => [`f${index}`, file(sampleBytes(60_000, index))]));
-    const importing = importNar(streamOf(chunked(referenceNar(directory(files)), 10_000)), { ...recording, bufferedBytes: 100_000, signal: controller.signal });
+    const importing = importNar(streamOf(chunked(referenceNar(directory(files)), 10_000)), { ...servicesOf(recording), bufferedBytes: 100_000, signal: controller.signal });
     void eventually(() => recording.inFlight === 1).then(() => setTimeout(() => controller.abort(reason), 10));
     await expectReason(importing, reason);
   });
@@ -376,7 +381,7 @@ describe("cancellation", () => {
     const source = new TrackedSource(chunked(NAR, 1_000), "end", (index) => {
       if (index === 100) controller.abort(reason);
     });
-    await expectReason(importNar(source, { ...new MemoryStore(), signal: controller.signal }), reason);
+    await expectReason(importNar(source, { ...servicesOf(new MemoryStore()), signal: controller.signal }), reason);
     expect(source.taken).toBeLessThan(103);
     expect(source.closed).toBe(true);
   });
@@ -387,7 +392,7 @@ describe("cancellation", () => {
     const reached = deferred();
     const source = new TrackedSource(chunked(NAR.subarray(0, 600_000), 10_000), "stuck");
     void source.atEnd.then(reached.resolve);
-    const aborted = importNar(source, { ...store, signal: controller.signal });
+    const aborted = importNar(source, { ...servicesOf(store), signal: controller.signal });
     await reached.promise;
     const other = importBytes(NAR, store);
     controller.abort(reason);
@@ -449,14 +454,14 @@ function digestOf(text: string): B3Digest {
 
 function countListeners(signal: AbortSignal): { readonly count: number } {
   const state = { count: 0 };
-  const { addEventListener, removeEventListener } = signal;
-  signal.addEventListener = (...parameters: Parameters<typeof addEventListener>) => {
+  const { add, remove } = { add: signal.addEventListener.bind(signal), remove: signal.removeEventListener.bind(signal) };
+  signal.addEventListener = (...parameters: Parameters<typeof add>) => {
     state.count++;
-    addEventListener.apply(signal, parameters);
+    add(...parameters);
   };
-  signal.removeEventListener = (...parameters: Parameters<typeof removeEventListener>) => {
+  signal.removeEventListener = (...parameters: Parameters<typeof remove>) => {
     state.count--;
-    removeEventListener.apply(signal, parameters);
+    remove(...parameters);
   };
   return state;
 }

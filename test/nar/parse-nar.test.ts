@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { NarReader, parseNar } from "../../src/nar/parse-nar.ts";
 import { arbitraryPieceSizes, arbitraryTree, cutInto } from "../arbitrary/nar-tree.ts";
