@@ -27,7 +27,8 @@ export function toBase64Url(bytes: Uint8Array): string {
 
 /** Bytes of a base64url text (padding allowed), or undefined when it is not one. */
 export function fromBase64Url(text: string): Uint8Array | undefined {
-  if (!/^[0-9A-Za-z_-]*={0,2}$/.test(text)) return undefined;
+  // One character beyond a multiple of four is no whole byte.
+  if (!/^[0-9A-Za-z_-]*={0,2}$/.test(text) || text.replace(/=+$/, "").length % 4 === 1) return undefined;
   return Uint8Array.from(Buffer.from(text, "base64url"));
 }
 

@@ -182,7 +182,7 @@ class CodecWorker {
 
   #fail(cause: unknown): void {
     workers.delete(this);
-    this.#failure ??= new NarborError("ERR_UNAVAILABLE", "Cannot decode: the codec thread has stopped", { cause });
+    this.#failure ??= new NarborError("ERR_UNAVAILABLE", "Cannot run the codec: its thread has stopped", { cause });
     for (const { reject } of this.#pending.values()) reject(this.#failure);
     this.#pending.clear();
   }

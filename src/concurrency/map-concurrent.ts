@@ -1,23 +1,48 @@
 /**
- * `transform` of every item, in order, with up to `ahead` of them under way. The first failure ends the loop; what is
- * still under way then is left to finish on its own.
+ * `transform` of every item, in order, with up to `ahead` of them under way. What is ready is given out while the source has nothing more
+ * to give yet. The first failure ends the loop, when what is still under way has ended too; the source is closed on every way out.
  */
 export async function* mapConcurrent<T, R>(
   source: AsyncIterable<T> | Iterable<T>,
   ahead: number,
   transform: (item: T) => Promise<R>,
 ): AsyncGenerator<R, void, undefined> {
+  const iterator = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
   const underway: Promise<R>[] = [];
+  let next: IteratorResult<T> | Promise<IteratorResult<T>> | undefined;
+  let isDone = false;
+  const take = (result: IteratorResult<T>): void => {
+    next = undefined;
+    if (result.done === true) isDone = true;
+    else underway.push(quiet(transform(result.value)));
+  };
   try {
-    for await (const item of source) {
-      const promise = transform(item);
-      // It is awaited below, in its turn; until then a rejection must not count as unhandled.
-      promise.catch(() => undefined);
-      underway.push(promise);
-      if (underway.length >= ahead) yield await (underway.shift() as Promise<R>);
+    for (;;) {
+      if (isDone && underway.length === 0) return;
+      if (!isDone && underway.length < ahead) {
+        next ??= iterator.next();
+        if (!(next instanceof Promise)) {
+          take(next);
+          continue;
+        }
+        const [first] = underway;
+        const came = await (first === undefined ? next : Promise.race([quiet(next), first.then(() => undefined)]));
+        if (came !== undefined) {
+          take(came);
+          continue;
+        }
+      }
+      yield await (underway.shift() as Promise<R>);
     }
-    for (let next = underway.shift(); next !== undefined; next = underway.shift()) yield await next;
   } finally {
+    // A source that ended or failed needs no closing, but does not mind.
+    if (!isDone) void Promise.resolve(iterator.return?.()).catch(() => undefined);
     await Promise.allSettled(underway);
   }
+}
+
+/** It is awaited later, in its turn; until then a rejection must not count as unhandled. */
+function quiet<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
 }

@@ -29,17 +29,11 @@ export function textAnswer(status: number, text: string, headers: OutgoingHttpHe
 
 /** The body of a request. An idle client is given up; a slow one is not. */
 export async function* readBody(request: IncomingMessage, idleMilliseconds: number): AsyncGenerator<Uint8Array, void, undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const giveUp = (): void => {
-    request.destroy(new NarborError("ERR_TIMEOUT", `Nothing came of the request's body for ${idleMilliseconds / 1000} s`));
-  };
   // By hand and not with `for await`: that destroys the socket when the reader stops early, and the answer could not be sent.
   const iterator = request.iterator({ destroyOnReturn: false });
   try {
     for (;;) {
-      timer = setTimeout(giveUp, idleMilliseconds);
-      const result = await iterator.next();
-      clearTimeout(timer);
+      const result = await nextWithin(iterator, idleMilliseconds);
       if (result.done === true) break;
       yield result.value as Uint8Array;
     }
@@ -47,9 +41,20 @@ export async function* readBody(request: IncomingMessage, idleMilliseconds: numb
   } catch (error) {
     throw error instanceof NarborError ? error : cutOff(error);
   } finally {
-    clearTimeout(timer);
-    await iterator.return?.();
+    // Not waited for: while nothing comes it does not answer.
+    iterator.return?.().catch(() => undefined);
   }
+}
+
+function nextWithin(iterator: AsyncIterator<unknown>, milliseconds: number): Promise<IteratorResult<unknown>> {
+  return new Promise((resolve, reject) => {
+    const idle = (): void => reject(new NarborError("ERR_TIMEOUT", `Nothing came of the request's body for ${milliseconds / 1000} s`));
+    const timer = setTimeout(idle, milliseconds);
+    iterator
+      .next()
+      .then(resolve, reject)
+      .finally(() => clearTimeout(timer));
+  });
 }
 
 function cutOff(cause?: unknown): NarborError {

@@ -6,7 +6,7 @@ export function indexPage(origin: string, allowsWrites: boolean): string {
   const push = allowsWrites
     ? `<h2>Push to it</h2>
 <pre>nix copy --to '${url}' /nix/store/…-hello</pre>
-<p>The closure comes along, in any compression Nix can send. <code>?compression=none</code> or <code>?compression=zstd</code> is the quickest.</p>`
+<p>The closure comes along. Any of none, xz, zstd, bzip2, gzip and br is read; <code>?compression=none</code> and <code>?compression=zstd</code> are the quickest.</p>`
     : `<p>It takes no uploads at this address.</p>`;
   return `<!doctype html>
 <html lang="en">

@@ -74,7 +74,9 @@ async function answerRequest(request: IncomingMessage, response: ServerResponse,
   } catch (error) {
     const { status, message } = toHttpError(error);
     if (status >= 500 && !gone.signal.aborted) options.onFault?.(`${request.method} ${request.url}`, error);
-    if (!response.headersSent && !response.destroyed) await writeAnswer(response, textAnswer(status, message), isHead, idleMilliseconds);
+    // A client that went quiet in the middle of a body cannot be asked anything more on that connection.
+    const headers = status === 408 ? { connection: "close" } : {};
+    if (!response.headersSent && !response.destroyed) await writeAnswer(response, textAnswer(status, message, headers), isHead, idleMilliseconds);
   } finally {
     finishRequest(request, response, idleMilliseconds);
   }

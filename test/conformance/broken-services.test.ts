@@ -78,7 +78,7 @@ const BROKEN_BLOB_SERVICES: readonly Broken<BlobService>[] = [
   [
     "put() does not look at its signal",
     (good) => ({ put: (content) => good.put(content) }),
-    ["put() rejects with the reason of a signal that has fired", "put() rejects with the signal's reason after 0 bytes, also while its content is stuck"],
+    ["put() rejects with the reason of a signal that has fired", "put() does not read its content when the signal has fired before"],
   ],
   [
     "an aborted read is an AbortError of its own",
@@ -491,7 +491,7 @@ function opened<Service>(service: Service, store: Store): { service: Service; cl
 function override<Service extends object>(good: Service, methods: Partial<Service>): Service {
   return new Proxy(good, {
     get: (target, property) => {
-      const value = ((methods as Record<PropertyKey, unknown>)[property] ?? (target as Record<PropertyKey, unknown>)[property]) as unknown;
+      const value = (methods as Record<PropertyKey, unknown>)[property] ?? (target as Record<PropertyKey, unknown>)[property];
       return typeof value === "function" ? (value.bind(target) as unknown) : value;
     },
   });

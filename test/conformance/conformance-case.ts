@@ -28,7 +28,7 @@ export function registerCases<Service>(cases: readonly ConformanceCase<Service>[
 export async function failingCases<Service>(
   cases: readonly ConformanceCase<Service>[],
   open: Open<Service>,
-  patience = 3_000,
+  patience = 15_000,
 ): Promise<readonly string[]> {
   const results = await Promise.all(cases.map(async (item) => ((await passes(item, open, patience)) ? undefined : item.name)));
   return results.filter((name) => name !== undefined);

@@ -41,7 +41,8 @@ export class EventCollector {
       case "endDirectory":
         this.events.push({ type: "endDirectory" });
         return;
-      default:
+      case "data":
+      case "endFile":
         throw new TypeError(`A ${event.type} event outside of a file`);
     }
   }

@@ -1,7 +1,7 @@
 /**
  * The stores that every conformance suite runs on: memory, packs, and packs seen in ways that must make no difference.
  */
-import type { Store, StoreServices, StoreWork } from "../../src/store/store.ts";
+import type { Store, StoreServices } from "../../src/store/store.ts";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
 import type { PacksStoreOptions } from "../../src/backends/packs/packs-store.ts";
 import { PacksStore } from "../../src/backends/packs/packs-store.ts";
@@ -80,7 +80,7 @@ export function openCommitted(open: OpenStore): Open<StoreServices> {
     const services = forwardTo(async (name, method, parameters) => {
       if (!WRITES.has(method) || name === "pathInfos" || name === "documents") return await callMethod(store[name], method, parameters);
       const work = store.begin();
-      const result = await callMethod(work[name as keyof StoreWork & ServiceName], method, parameters);
+      const result = await callMethod(work[name], method, parameters);
       await work.commit();
       return result;
     }, () => store);

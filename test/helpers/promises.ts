@@ -3,7 +3,7 @@ import type { ErrorCode } from "../../src/errors.ts";
 import { isNarborError } from "../../src/errors.ts";
 
 /** `promise`, or an error when it takes longer: what hangs is said here and not by the whole test's time limit. */
-export async function within<T>(promise: Promise<T>, milliseconds = 5_000): Promise<T> {
+export async function within<T>(promise: Promise<T>, milliseconds = 10_000): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => reject(new Error(`Nothing happened within ${milliseconds} ms`)), milliseconds);

@@ -63,9 +63,9 @@ function holdsNix(directory: string): boolean {
 }
 
 function versionOf(directory: string): string {
-  const { stdout, stderr } = spawnSync(join(directory, "nix-store"), ["--version"], { encoding: "utf8" });
+  const { stdout, stderr } = spawnSync(join(directory, "nix"), ["--version"], { encoding: "utf8" });
   const [, version] = /(\d+\.\d+\S*)\s*$/.exec(stdout) ?? [];
-  if (version === undefined) throw new Error(`${join(directory, "nix-store")} does not tell its version: ${stderr}`);
+  if (version === undefined) throw new Error(`${join(directory, "nix")} does not tell its version: ${stderr}`);
   return version;
 }
 

@@ -178,7 +178,7 @@ describe("rules", () => {
     ["a suffix of the case hack as an ordinary name", directory({ a: file(""), "A~nix~case~hack~1": file("") })],
     ["contents of every length modulo 8", directory(Object.fromEntries(Array.from({ length: 17 }, (_, size) => [String(size).padStart(2, "0"), file("x".repeat(size))])))],
   ] as const)("NarDecoder accepts %s", ([, tree]) => {
-    const nar = referenceNar(tree as Tree);
+    const nar = referenceNar(tree);
     for (const [, pieces] of cuts(nar)) expectBytes(referenceNar(treeOfEvents(decodeNar(pieces))), nar);
   });
 
@@ -190,7 +190,7 @@ describe("rules", () => {
   test.for([
     [file("x"), "file"],
     [symlink("x"), "symlink"],
-    [{ type: "directory", entries: [] } as Tree, "directory"],
+    [{ type: "directory", entries: [] }, "directory"],
   ] as const)("NarDecoder accepts a node at depth 63 and rejects it at depth 64: %s", ([leaf]) => {
     const deepest = referenceNar(nested(63, leaf));
     expectBytes(referenceNar(treeOfEvents(decodeNar([deepest]))), deepest);

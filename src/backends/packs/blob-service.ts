@@ -109,7 +109,7 @@ export class PacksBlobService implements BlobService {
 
   async *readMany(digests: Iterable<B3Digest> | AsyncIterable<B3Digest>, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
     this.#core.check(options);
-    for await (const bytes of mapConcurrent(abortable(digests, options?.signal), BLOBS_AHEAD, (digest) => this.#readWhole(digest, options))) {
+    for await (const bytes of mapConcurrent(Symbol.asyncIterator in digests ? abortable(digests, options?.signal) : digests, BLOBS_AHEAD, (digest) => this.#readWhole(digest, options))) {
       this.#core.check(options);
       yield bytes;
     }
@@ -124,6 +124,7 @@ export class PacksBlobService implements BlobService {
   /** A blob of one chunk is that chunk. */
   #addSplitBlob(digest: B3Digest, chunks: readonly ChunkEntry[], groups: Set<Group | undefined>): void {
     if (chunks.length === 1 || this.#core.index.hasBlob(digest)) return;
+    this.#sink.check(groups);
     const size = chunks.reduce((sum, { length }) => sum + length, 0);
     groups.add(this.#core.writer.addRecord({ type: "blob", digest, size, chunks }));
   }

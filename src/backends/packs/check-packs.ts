@@ -4,6 +4,7 @@ import { decodeDirectory } from "../../castore/directory-proto.ts";
 import { errorMessage, isNarborError } from "../../errors.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import type { StoreCheck } from "../../store/store-check.ts";
+import type { IndexedPack } from "./index-database.ts";
 import type { PacksCore } from "./packs-core.ts";
 import type { ScannedBlock } from "./pack-files.ts";
 import { encodeChunkList, readRecords } from "./record-format.ts";
@@ -13,16 +14,19 @@ import { encodeChunkList, readRecords } from "./record-format.ts";
  * place that the index says, is damaged.
  */
 export async function* checkPacks(core: PacksCore, signal: AbortSignal | undefined): AsyncGenerator<StoreCheck, void, undefined> {
+  // Before the files are listed: a pack that another process begins now is then in neither or in the files only.
+  const indexed = new Map(core.index.packs().map((pack) => [pack.name, pack]));
   const packs = await core.files.list();
-  const ids = new Map(core.index.packs().map(({ id, name }) => [name, id]));
   const totalBytes = packs.reduce((sum, { size }) => sum + size, 0);
   let bytesBefore = 0;
   using seen = core.index.beginCheck();
+  yield* checkPresence(indexed.values(), packs);
   for (const { name, size } of packs) {
+    const { id = -1, indexedBytes = 0 } = indexed.get(name) ?? {};
     for await (const block of core.files.scan(name, 0)) {
       core.check({ signal });
-      if (block.type === "damage") yield damagedBytes(name, block);
-      else yield* checkBlock(core, name, block, (digests) => seen.add(ids.get(name) ?? -1, block.offset, digests));
+      if (block.type === "damage") yield damagedBytes(name, block, indexedBytes);
+      else yield* checkBlock(core, name, block, (chunks) => seen.add(id, block.offset, chunks));
       yield { type: "progress", bytes: bytesBefore + block.end, totalBytes };
     }
     bytesBefore += size;
@@ -34,9 +38,20 @@ export async function* checkPacks(core: PacksCore, signal: AbortSignal | undefin
   yield* checkDirectories(core, signal);
 }
 
-function damagedBytes(name: string, { offset, end, torn }: ScannedBlock & { type: "damage" }): StoreCheck {
+/** What the index has taken in must still be there, or nothing that was in it can be told to be missing. */
+function* checkPresence(indexed: Iterable<IndexedPack>, packs: readonly { readonly name: string; readonly size: number }[]): Generator<StoreCheck, void, undefined> {
+  const sizes = new Map(packs.map(({ name, size }) => [name, size]));
+  for (const { name, indexedBytes } of indexed) {
+    const size = sizes.get(name);
+    if (size === undefined && indexedBytes > 0) yield { type: "damage", message: `pack "${name}" is not there` };
+    else if (size !== undefined && size < indexedBytes) yield { type: "damage", message: `pack "${name}" is ${size} bytes, of ${indexedBytes} that were written` };
+  }
+}
+
+function damagedBytes(name: string, { offset, end, torn }: ScannedBlock & { type: "damage" }, indexedBytes: number): StoreCheck {
   const where = `bytes ${offset} to ${end} of pack "${name}"`;
-  return torn ? { type: "torn", message: `${where} are an unfinished write` } : { type: "damage", message: `${where} are damaged` };
+  // Only what was never acknowledged can be a write that was cut off.
+  return torn && offset >= indexedBytes ? { type: "torn", message: `${where} are an unfinished write` } : { type: "damage", message: `${where} are damaged` };
 }
 
 async function* checkBlock(
@@ -48,7 +63,8 @@ async function* checkBlock(
   const where = `the block at byte ${block.offset} of pack "${name}"`;
   try {
     const content = await core.files.decode(name, block);
-    if (block.header.kind === "records") yield* checkRecords(core, content);
+    // A block that another process has just written is not in the index yet.
+    if (block.header.kind === "records" && block.end <= core.index.indexedBytes(name)) yield* checkRecords(core, content);
     const good: { readonly digest: Uint8Array; readonly offset: number }[] = [];
     let offset = 0;
     for (const { digest, length } of block.chunks) {

@@ -34,7 +34,6 @@ export class PacksDirectoryService implements DirectoryService {
 
   async putClosure(directories: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, options?: CallOptions): Promise<B3Digest> {
     this.#core.check(options);
-    this.#sink.check();
     const validator = new ClosureValidator();
     const closure: NamedDirectory[] = [];
     for await (const bytes of abortable(directories, options?.signal)) {
@@ -42,6 +41,7 @@ export class PacksDirectoryService implements DirectoryService {
       if (directory !== undefined) closure.push(directory);
     }
     const root = validator.finish();
+    this.#sink.check();
     const groups = new Set<Group | undefined>();
     // Leaves first in the packs too: a log that is cut off anywhere holds no directory without its children.
     for (const { digest, bytes } of closure) {

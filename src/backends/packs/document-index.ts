@@ -18,6 +18,7 @@ export class PacksDocumentIndex implements DocumentIndex {
 
   async put(document: DocumentRecord, options?: CallOptions): Promise<void> {
     this.#core.check(options);
-    await this.#sink.settle([this.#core.writer.addRecord({ type: "document", time: Date.now(), document })]);
+    const time = this.#core.index.nextDocumentTime(document.name);
+    await this.#sink.settle([this.#core.writer.addRecord({ type: "document", time, document })]);
   }
 }

@@ -55,7 +55,7 @@ export interface IndexedPack {
 export interface ChunkCheck extends Disposable {
   /** These chunks of a block were read and are whole. */
   add(pack: number, blockOffset: number, chunks: readonly { readonly digest: Uint8Array; readonly offset: number }[]): void;
-  /** Chunks in the index that were not marked at the place where it says they are. */
+  /** Chunks that were in the index when the check began and were not marked at the place where it says they are. */
   unseenChunks(): Iterable<B3Digest>;
 }
 
@@ -108,7 +108,7 @@ CREATE TABLE IF NOT EXISTS documents (
   size INTEGER NOT NULL
 ) WITHOUT ROWID;
 `;
-const TABLES = ["packs", "chunks", "blobs", "directories", "path_infos", "nars", "nar_files", "documents"] as const;
+const TABLES = ["chunks", "blobs", "directories", "path_infos", "nars", "nar_files", "documents"] as const;
 
 /** Version in SQLite's own header; the store's format version covers it. */
 const USER_VERSION = 1;
@@ -169,6 +169,16 @@ export class IndexDatabase implements Disposable {
     return this.#statements.getPathInfo.get(digest)?.message ?? undefined;
   }
 
+  /** A time for a new record of a path: now, and later than its last one, whatever the clock was set to in between. */
+  nextPathInfoTime(digest: Uint8Array): number {
+    return Math.max(Date.now(), (this.#statements.getPathInfo.get(digest)?.time ?? 0) + 1);
+  }
+
+  /** The same for a document. */
+  nextDocumentTime(name: string): number {
+    return Math.max(Date.now(), (this.#statements.getDocument.get(name)?.time ?? 0) + 1);
+  }
+
   /** The first path info behind `after`, and its digest. */
   nextPathInfo(after: Uint8Array): { readonly digest: Uint8Array; readonly message: Uint8Array } | undefined {
     return this.#statements.nextPathInfo.get(after);
@@ -193,7 +203,12 @@ export class IndexDatabase implements Disposable {
   }
 
   packs(): readonly IndexedPack[] {
-    return this.#statements.listPacks.all().map(({ id, name, indexed_bytes }) => ({ id, name, indexedBytes: indexed_bytes }));
+    return reading(() => this.#statements.listPacks.all()).map(({ id, name, indexed_bytes }) => ({ id, name, indexedBytes: indexed_bytes }));
+  }
+
+  /** Bytes of a pack that the index has taken in by now. */
+  indexedBytes(name: string): number {
+    return this.#statements.getPackId.get(name)?.indexed_bytes ?? 0;
   }
 
   /** The pack's number, given to it when it is first named. */
@@ -219,7 +234,7 @@ export class IndexDatabase implements Disposable {
 
   /** Numbers for a person: how much there is of what. */
   counts(): { readonly chunks: number; readonly directories: number; readonly pathInfos: number; readonly nars: number; readonly contentBytes: number } {
-    const count = (sql: string): number => (this.#database.prepare(sql).pluck().get() as number | null) ?? 0;
+    const count = (sql: string): number => (reading(() => this.#database.prepare(sql).pluck().get()) as number | null) ?? 0;
     return {
       chunks: count("SELECT count(*) FROM chunks"),
       directories: count("SELECT count(*) FROM directories"),
@@ -230,8 +245,8 @@ export class IndexDatabase implements Disposable {
   }
 
   /** All directories, for a check of the whole store. */
-  allDirectories(): IterableIterator<{ readonly digest: Uint8Array; readonly message: Uint8Array }> {
-    return this.#statements.allDirectories.iterate();
+  allDirectories(): Iterable<{ readonly digest: Uint8Array; readonly message: Uint8Array }> {
+    return iterating(this.#statements.allDirectories.iterate());
   }
 
   /**
@@ -239,23 +254,44 @@ export class IndexDatabase implements Disposable {
    */
   beginCheck(): ChunkCheck {
     const database = this.#database;
-    database.exec("CREATE TEMP TABLE IF NOT EXISTS seen_chunks (digest BLOB PRIMARY KEY) WITHOUT ROWID; DELETE FROM seen_chunks");
+    database.exec(`
+      CREATE TEMP TABLE seen_chunks (digest BLOB PRIMARY KEY) WITHOUT ROWID;
+      CREATE TEMP TABLE checked_packs AS SELECT id, indexed_bytes FROM packs;
+    `);
     const mark = database.prepare("INSERT OR IGNORE INTO seen_chunks SELECT digest FROM chunks WHERE digest = ? AND pack = ? AND block_offset = ? AND offset = ?");
-    const unseen = database.prepare<[], Uint8Array>("SELECT digest FROM chunks WHERE digest NOT IN (SELECT digest FROM seen_chunks)").pluck();
+    // What another process has written since this began was not looked at, and is not meant.
+    const unseen = database
+      .prepare<[], Uint8Array>(
+        `SELECT digest FROM chunks JOIN checked_packs ON pack = id
+         WHERE block_offset < checked_packs.indexed_bytes AND digest NOT IN (SELECT digest FROM seen_chunks)`,
+      )
+      .pluck();
     return {
       add: database.transaction((pack: number, blockOffset: number, chunks: readonly { readonly digest: Uint8Array; readonly offset: number }[]) => {
         for (const { digest, offset } of chunks) mark.run(digest, pack, blockOffset, offset);
       }),
       *unseenChunks() {
-        for (const digest of unseen.iterate()) yield toB3Digest(digest);
+        for (const digest of iterating(unseen.iterate())) yield toB3Digest(digest);
       },
-      [Symbol.dispose]: () => void database.exec("DROP TABLE IF EXISTS seen_chunks"),
+      [Symbol.dispose]: () => {
+        database.exec("DROP TABLE seen_chunks; DROP TABLE checked_packs");
+      },
     };
   }
 
-  /** Forget everything, to be read again from the packs. */
+  /** Whether SQLite finds its own file in order. */
+  isSound(): boolean {
+    try {
+      return this.#database.pragma("quick_check(1)", { simple: true }) === "ok";
+    } catch {
+      return false;
+    }
+  }
+
+  /** Forget everything, to be read again from the packs. They keep their numbers, which another process may have in use. */
   clear(): void {
     this.#transaction(() => {
+      this.#database.exec("UPDATE packs SET indexed_bytes = 0");
       for (const table of TABLES) this.#database.exec(`DELETE FROM ${table}`);
     });
   }
@@ -326,8 +362,29 @@ export class IndexDatabase implements Disposable {
   }
 }
 
+/** A damaged page shows when it is read. */
+function reading<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw toStoreError("Cannot read the index", error);
+  }
+}
+
+function* iterating<T>(rows: Iterable<T>): Generator<T, void, undefined> {
+  const iterator = rows[Symbol.iterator]();
+  try {
+    for (let result = reading(() => iterator.next()); result.done !== true; result = reading(() => iterator.next())) yield result.value;
+  } finally {
+    iterator.return?.();
+  }
+}
+
 function prepareStatements(database: Database.Database) {
-  const one = <Row>(sql: string): Database.Statement<[unknown], Row> => database.prepare<[unknown], Row>(sql);
+  const one = <Row>(sql: string): { get(key: unknown): Row | undefined } => {
+    const statement = database.prepare<[unknown], Row>(sql);
+    return { get: (key) => reading(() => statement.get(key)) };
+  };
   return {
     getChunk: one<{ pack: number; block_offset: number; block_length: number; offset: number; length: number }>(
       "SELECT pack, block_offset, block_length, offset, length FROM chunks WHERE digest = ?",
@@ -355,15 +412,15 @@ function prepareStatements(database: Database.Database) {
       "SELECT file_size, codec, nar_sha256 FROM nar_files WHERE file_sha256 = ?",
     ),
     addNarFile: database.prepare("INSERT OR IGNORE INTO nar_files VALUES (?, ?, ?, ?)"),
-    getDocument: one<{ digest: Uint8Array; size: number }>(
-      "SELECT digest, size FROM documents WHERE name = ?",
+    getDocument: one<{ time: number; digest: Uint8Array; size: number }>(
+      "SELECT time, digest, size FROM documents WHERE name = ?",
     ),
     putDocument: database.prepare(
       `INSERT INTO documents VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET time = excluded.time,
        digest = excluded.digest, size = excluded.size WHERE excluded.time >= time`,
     ),
     listPacks: database.prepare<[], { id: number; name: string; indexed_bytes: number }>("SELECT id, name, indexed_bytes FROM packs ORDER BY name"),
-    getPackId: one<{ id: number }>("SELECT id FROM packs WHERE name = ?"),
+    getPackId: one<{ id: number; indexed_bytes: number }>("SELECT id, indexed_bytes FROM packs WHERE name = ?"),
     addPack: database.prepare("INSERT OR IGNORE INTO packs (name, indexed_bytes) VALUES (?, 0)"),
     extendPack: database.prepare("UPDATE packs SET indexed_bytes = max(indexed_bytes, ?) WHERE id = ?"),
   };

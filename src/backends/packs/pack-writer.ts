@@ -29,6 +29,8 @@ const GROUP_ROWS = 8192;
 export interface Group {
   /** Resolves when everything in the group is durable and in the index. */
   readonly done: Promise<void>;
+  /** Why everything in it was lost, from the moment on at which it was. */
+  readonly failure: NarborError | undefined;
 }
 
 class OpenGroup implements Group {
@@ -37,6 +39,7 @@ class OpenGroup implements Group {
   readonly chunkKeys: string[] = [];
   bytes = 0;
   rows = 0;
+  failure: NarborError | undefined;
   resolve!: () => void;
   reject!: (error: unknown) => void;
 
@@ -191,6 +194,7 @@ export class PackWriter implements AsyncDisposable {
     this.#records = [];
     for (const group of groups) {
       for (const key of group.chunkKeys) this.#pendingChunks.delete(key);
+      group.failure = error;
       group.reject(error);
     }
     const broken = this.#appender;

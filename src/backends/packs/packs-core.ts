@@ -42,8 +42,13 @@ export class PacksCore {
 
 /** What becomes of what was written: it is waited for at once, or with the piece of work that it belongs to. */
 export interface WriteSink {
-  /** @throws NarborError when an earlier write of this piece of work was lost */
-  check(): void;
+  /**
+   * To be called in the same turn in which a record is written that speaks of what was written before.
+   *
+   * @param groups what this call wrote before it
+   * @throws NarborError when that, or an earlier write of this piece of work, was lost
+   */
+  check(groups?: Iterable<Group | undefined>): void;
   settle(groups: Iterable<Group | undefined>): Promise<void>;
 }
 
@@ -55,8 +60,8 @@ export class DurableSink implements WriteSink {
     this.#writer = writer;
   }
 
-  check(): void {
-    // Nothing is remembered between calls.
+  check(groups: Iterable<Group | undefined> = []): void {
+    checkGroups(groups);
   }
 
   async settle(groups: Iterable<Group | undefined>): Promise<void> {
@@ -68,15 +73,16 @@ export class DurableSink implements WriteSink {
 /** Writes are waited for together, by `commit`. */
 export class WorkSink implements WriteSink {
   readonly #writer: PackWriter;
+  /** Those that are under way, and those that were lost. */
   readonly #groups = new Set<Group>();
-  #failure: { readonly error: unknown } | undefined;
 
   constructor(writer: PackWriter) {
     this.#writer = writer;
   }
 
-  check(): void {
-    if (this.#failure !== undefined) throw this.#failure.error;
+  check(groups: Iterable<Group | undefined> = []): void {
+    checkGroups(this.#groups);
+    checkGroups(groups);
   }
 
   async settle(groups: Iterable<Group | undefined>): Promise<void> {
@@ -85,7 +91,7 @@ export class WorkSink implements WriteSink {
       this.#groups.add(group);
       group.done.then(
         () => this.#groups.delete(group),
-        (error: unknown) => (this.#failure ??= { error }),
+        () => undefined,
       );
     }
     await this.#writer.ready();
@@ -96,4 +102,8 @@ export class WorkSink implements WriteSink {
     await Promise.all([...this.#groups].map((group) => this.#writer.commit(group)));
     this.check();
   }
+}
+
+function checkGroups(groups: Iterable<Group | undefined>): void {
+  for (const group of groups) if (group?.failure !== undefined) throw group.failure;
 }

@@ -24,7 +24,7 @@ import { PacksPathInfoService } from "./path-info-service.ts";
 import { recoverIndex } from "./recover-index.ts";
 import type { StoreFormat } from "./store-format.ts";
 import { createStoreFormat, readStoreFormat } from "./store-format.ts";
-import { toStoreError } from "./system-error.ts";
+import { isDamagedDatabase, toStoreError } from "./system-error.ts";
 import { checkPacks } from "./check-packs.ts";
 
 export interface PacksStoreOptions {
@@ -74,7 +74,6 @@ export class PacksStore implements Store, CheckableStore {
     const index = await openIndex(join(directory, "index.sqlite"), options.rebuildIndex === true);
     const files = new PackFiles(packs);
     try {
-      if (options.rebuildIndex === true) index.clear();
       await recoverIndex(index, files);
     } catch (error) {
       index[Symbol.dispose]();
@@ -152,13 +151,24 @@ async function makeDirectory(directory: string): Promise<void> {
 }
 
 async function openIndex(file: string, rebuild: boolean): Promise<IndexDatabase> {
-  try {
-    return new IndexDatabase(file);
-  } catch (error) {
-    if (!rebuild || !(await exists(file))) throw error;
-    // It cannot even be opened: keep it beside for whoever wants to look at it.
+  if (!rebuild) return new IndexDatabase(file);
+  if (!clearIndex(file) && (await exists(file))) {
+    // It is no good as a file: keep it beside for whoever wants to look at it.
     for (const suffix of ["", "-wal", "-shm"]) await rename(file + suffix, `${file}.damaged${suffix}`).catch(() => undefined);
-    return new IndexDatabase(file);
+  }
+  return new IndexDatabase(file);
+}
+
+/** Empty the index in its file, which other processes may have open. False when the file itself is damaged. */
+function clearIndex(file: string): boolean {
+  try {
+    using index = new IndexDatabase(file);
+    if (!index.isSound()) return false;
+    index.clear();
+    return true;
+  } catch (error) {
+    if (isDamagedDatabase(error)) return false;
+    throw error;
   }
 }
 

@@ -22,10 +22,11 @@ export class PacksPathInfoService implements PathInfoService {
 
   async put(pathInfo: PathInfo, options?: CallOptions): Promise<PathInfo> {
     this.#core.check(options);
+    const { digest } = pathInfo.storePath;
     const message = encodePathInfo(pathInfo);
     // What was stored for the path is merged when the index takes the record in, in one transaction.
-    await this.#sink.settle([this.#core.writer.addRecord({ type: "pathInfo", time: Date.now(), message })]);
-    const stored = this.#core.index.pathInfo(pathInfo.storePath.digest);
+    await this.#sink.settle([this.#core.writer.addRecord({ type: "pathInfo", time: this.#core.index.nextPathInfoTime(digest), message })]);
+    const stored = this.#core.index.pathInfo(digest);
     if (stored === undefined) throw new NarborError("ERR_STORE", "The path info was deleted while it was put");
     return decodePathInfo(stored);
   }
@@ -45,7 +46,7 @@ export class PacksPathInfoService implements PathInfoService {
   async delete(digest: Uint8Array, options?: CallOptions): Promise<boolean> {
     this.#core.check(options);
     if (this.#core.index.pathInfo(digest) === undefined) return false;
-    await this.#sink.settle([this.#core.writer.addRecord({ type: "pathInfoDeleted", time: Date.now(), digest })]);
+    await this.#sink.settle([this.#core.writer.addRecord({ type: "pathInfoDeleted", time: this.#core.index.nextPathInfoTime(digest), digest })]);
     return true;
   }
 }

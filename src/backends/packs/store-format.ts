@@ -1,4 +1,5 @@
 /** What a store is: `narbor.json` in its directory, written once when the store is made. */
+import { randomBytes } from "node:crypto";
 import { link, readFile, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
@@ -40,7 +41,7 @@ export async function readStoreFormat(directory: string): Promise<StoreFormat | 
 /** Write it, unless another process did so first; then that one counts. */
 export async function createStoreFormat(directory: string, directorySizeProfile: DirectorySizeProfile): Promise<void> {
   const text = `${JSON.stringify({ format: "narbor-store", version: STORE_VERSION, directorySize: directorySizeProfile }, undefined, 2)}\n`;
-  const temporary = join(directory, `.${FILE_NAME}.${process.pid}`);
+  const temporary = join(directory, `.${FILE_NAME}.${randomBytes(6).toString("hex")}`);
   try {
     await writeFile(temporary, text, { flush: true });
     // A link, unlike a rename, never takes another one's place.

@@ -77,7 +77,7 @@ test("a store that is opened while another writes takes in nothing half-written"
   await withStore(temporary.path, async (store) => expect(await checked(store)).toEqual([]));
 });
 
-test("processes write to one store at once, and every one of them reads it all", async () => {
+test("processes write to one store at once, and every one of them reads it all", { timeout: 120_000 }, async () => {
   await using temporary = await temporaryDirectory();
   await using store = await PacksStore.open(temporary.path, { create: true });
   const writers = [1, 2].map((seed) => startWriter(temporary.path, seed, WORKS));
@@ -88,7 +88,7 @@ test("processes write to one store at once, and every one of them reads it all",
   expect(await checked(store)).toEqual([]);
 });
 
-test("a process that is killed while it writes has kept every promise it made", async () => {
+test("a process that is killed while it writes has kept every promise it made", { timeout: 120_000 }, async () => {
   await using temporary = await temporaryDirectory();
   for (const seed of [1, 2]) {
     const { child, done, promised } = startWriter(temporary.path, seed, 10_000);

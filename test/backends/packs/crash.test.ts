@@ -70,7 +70,7 @@ test("a store whose index is as it was before the last writes takes them in from
 test.for([
   ["an index as it was before", 1, []],
   ["no index", 7, ["index.sqlite"]],
-] as const)("a pack cut short at any byte of its last import, with %s, leaves the store whole", async ([, step, lost]) => {
+] as const)("a pack cut short at any byte of its last import, with %s, leaves the store whole", { timeout: 120_000 }, async ([, step, lost]) => {
   await using directory_ = await temporaryDirectory();
   const [path, before, cut] = ["store", "before", "cut"].map((name) => join(directory_.path, name)) as [string, string, string];
   const imported = await withStore(

@@ -1,0 +1,55 @@
+import * as fc from "fast-check";
+import { expect, test } from "vitest";
+import { digestFromKey, digestKey, formatDigest, toB3Digest } from "../../src/castore/digest.ts";
+import { checkPathComponent, checkSymlinkTarget, isPathComponent, isSymlinkTarget, quoteName } from "../../src/castore/path-component.ts";
+import { arbitraryName } from "../arbitrary/nar-tree.ts";
+import { expectBytes, sampleBytes } from "../helpers/bytes.ts";
+
+test.for(["a", ".a", "a.", "...", "a b", "\n", "\\", "ü", "\x7f", "-", "__proto__", "n".repeat(255)])("isPathComponent() accepts %j", (name) => {
+  expect(isPathComponent(Buffer.from(name))).toBe(true);
+  expect(() => checkPathComponent(Buffer.from(name))).not.toThrow();
+});
+
+test.for(["", ".", "..", "/", "a/b", "a\0", "\0", "n".repeat(256)])("isPathComponent() refuses %j", (name) => {
+  expect(isPathComponent(Buffer.from(name))).toBe(false);
+  expect(() => checkPathComponent(Buffer.from(name))).toThrow(expect.objectContaining({ code: "ERR_CASTORE_INVALID" }));
+});
+
+test("isPathComponent() accepts names that are not UTF-8", () => {
+  fc.assert(
+    fc.property(arbitraryName, (name) => {
+      expect(isPathComponent(name)).toBe(true);
+    }),
+  );
+});
+
+test.for([
+  ["", false],
+  ["x", true],
+  ["/", true],
+  ["..", true],
+  ["a\0b", false],
+  ["t".repeat(4095), true],
+  ["t".repeat(4096), false],
+] as const)("isSymlinkTarget() of %j is %s", ([target, expected]) => {
+  expect(isSymlinkTarget(Buffer.from(target))).toBe(expected);
+  const check = (): void => checkSymlinkTarget(Buffer.from(target));
+  if (expected) expect(check).not.toThrow();
+  else expect(check).toThrow(`an invalid target of ${target.length} bytes`);
+});
+
+test("quoteName() lets no control character through", () => {
+  expect(quoteName(Buffer.from('a"\x1b[31m\n\0'))).toBe('"a\\"\\u001b[31m\\n\\u0000"');
+});
+
+test("toB3Digest() takes 32 bytes and nothing else", () => {
+  for (const length of [0, 20, 31, 33, 64]) expect(() => toB3Digest(new Uint8Array(length))).toThrow(`found ${length} bytes, expected 32`);
+  expect(formatDigest(toB3Digest(new Uint8Array(32).fill(0xab)))).toBe(`b3:${"ab".repeat(32)}`);
+});
+
+test("digestFromKey() gives back what digestKey() was made of, also from the middle of a buffer", () => {
+  const bytes = sampleBytes(100);
+  const digest = toB3Digest(bytes.subarray(7, 39));
+  expectBytes(digestFromKey(digestKey(digest)), digest);
+  expect(digestKey(digest)).toHaveLength(32);
+});

@@ -1,0 +1,75 @@
+import { hash as blake3Wasm } from "blake3-wasm";
+import * as fc from "fast-check";
+import { expect, test } from "vitest";
+import { blake3 } from "../../src/hash/blake3.ts";
+import { cutBlob, cutStream, MAX_CHUNK_LENGTH, MIN_CHUNK_LENGTH } from "../../src/hash/fastcdc.ts";
+import { arbitraryPieceSizes, cutInto } from "../arbitrary/nar-tree.ts";
+import { chunked, collectItems, expectBytes, hexes, sampleBytes, withEmptyPieces } from "../helpers/bytes.ts";
+import { streamOf } from "../helpers/tracked-source.ts";
+import { CASTORE_VECTORS } from "../helpers/vectors.ts";
+
+const BLOB_B = Uint8Array.from({ length: 255 * 4096 }, (_, index) => index % 255);
+const INPUTS: Readonly<Record<string, () => Uint8Array>> = {
+  BLOB_B: () => BLOB_B,
+  "2 MiB of zero bytes": () => new Uint8Array(2 * 1024 * 1024),
+  'BLAKE3 of the text "fastcdc-vector" extended (XOF) to 4 MiB': () => blake3Wasm("fastcdc-vector", { length: 4 * 1024 * 1024 }) as Uint8Array,
+};
+
+function lengths(chunks: Iterable<Uint8Array>): number[] {
+  return Array.from(chunks, ({ length }) => length);
+}
+
+test.for(CASTORE_VECTORS.fastcdc.cuts.map((cut) => [cut.input, cut.chunks] as const))("cutBlob() and cutStream() cut where others do: %s", async ([input, expected]) => {
+  const bytes = INPUTS[input]?.() as Uint8Array;
+  const chunks = [...cutBlob(bytes)];
+  expect(lengths(chunks)).toEqual(expected.map(({ length }) => length));
+  expect(hexes(chunks.map(blake3))).toEqual(expected.map((chunk) => chunk.blake3));
+  const streamed = await collectItems(cutStream(streamOf(chunked(bytes, 65_536))));
+  expect(hexes(streamed.map(blake3))).toEqual(expected.map((chunk) => chunk.blake3));
+});
+
+test.for([0, 1, MIN_CHUNK_LENGTH - 1, MIN_CHUNK_LENGTH, MIN_CHUNK_LENGTH + 1, MAX_CHUNK_LENGTH - 1, MAX_CHUNK_LENGTH, MAX_CHUNK_LENGTH + 1, 2 * MAX_CHUNK_LENGTH, 2 * MAX_CHUNK_LENGTH + 1])(
+  "cutStream() cuts %s bytes as cutBlob() does, however they come",
+  async (size) => {
+    for (const bytes of [sampleBytes(size), new Uint8Array(size)]) {
+      const whole = lengths(cutBlob(bytes));
+      expect(whole.reduce((sum, length) => sum + length, 0)).toBe(size);
+      for (const pieces of [[bytes], chunked(bytes, 4_097), withEmptyPieces(chunked(bytes, 400_000))]) {
+        const streamed = await collectItems(cutStream(streamOf(pieces)));
+        expect(lengths(streamed)).toEqual(whole);
+        expectBytes(Buffer.concat(streamed), bytes);
+      }
+    }
+  },
+);
+
+test("cutBlob() gives no chunk but the last below the minimum, and none above the maximum", () => {
+  const chunks = lengths(cutBlob(sampleBytes(20_000_000)));
+  expect(Math.min(...chunks.slice(0, -1))).toBeGreaterThanOrEqual(MIN_CHUNK_LENGTH);
+  expect(Math.max(...chunks)).toBeLessThanOrEqual(MAX_CHUNK_LENGTH);
+});
+
+test("cutStream() agrees with cutBlob() in any cut", async () => {
+  const bytes = sampleBytes(3_000_000, 4);
+  const whole = lengths(cutBlob(bytes));
+  const sizes = arbitraryPieceSizes.filter((list) => list.some((size) => size > 500));
+  await fc.assert(
+    fc.asyncProperty(sizes, async (list) => {
+      expect(lengths(await collectItems(cutStream(streamOf(cutInto(bytes, list)))))).toEqual(whole);
+    }),
+    { numRuns: 20 },
+  );
+});
+
+test("cutStream() gives chunks that stay as they are when the source uses its memory again", async () => {
+  const bytes = sampleBytes(2_000_000, 5);
+  async function* reusing(): AsyncGenerator<Uint8Array, void, undefined> {
+    const memory = new Uint8Array(10_000);
+    for (const piece of chunked(bytes, memory.length)) {
+      memory.set(piece);
+      yield memory.subarray(0, piece.length);
+      memory.fill(0);
+    }
+  }
+  expectBytes(Buffer.concat(await collectItems(cutStream(reusing()))), bytes);
+});
