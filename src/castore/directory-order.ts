@@ -2,9 +2,8 @@ import { blake3 } from "../hash/blake3.ts";
 import { NarborError } from "../errors.ts";
 import type { B3Digest } from "./digest.ts";
 import { digestFromKey, digestKey, formatDigest, toB3Digest } from "./digest.ts";
-import type { Directory } from "./directory.ts";
 import { SIZE_PER_ENTRY } from "./directory.ts";
-import { decodeDirectory } from "./directory-proto.ts";
+import { readDirectory } from "./directory-proto.ts";
 
 /** A directory with its name and the bytes that give it. */
 export interface NamedDirectory {
@@ -40,11 +39,10 @@ export class ClosureValidator {
     const key = digestKey(digest);
     this.#last = key;
     if (this.#seen.has(key)) return undefined;
-    const directory = decodeDirectory(bytes);
-    const childSizes = this.#checkChildren(digest, directory);
+    const { count, childSizes } = this.#checkChildren(digest, bytes);
     this.#seen.set(key, {
-      documented: directory.length * SIZE_PER_ENTRY.documented + childSizes,
-      doubled: directory.length * SIZE_PER_ENTRY.doubled + childSizes,
+      documented: count * SIZE_PER_ENTRY.documented + childSizes,
+      doubled: count * SIZE_PER_ENTRY.doubled + childSizes,
       pointedTo: false,
     });
     this.#unpointed++;
@@ -59,9 +57,11 @@ export class ClosureValidator {
     return digestFromKey(this.#last);
   }
 
-  #checkChildren(digest: B3Digest, directory: Directory): number {
-    let sizes = 0;
-    for (const { node } of directory) {
+  #checkChildren(digest: B3Digest, bytes: Uint8Array): { readonly count: number; readonly childSizes: number } {
+    let count = 0;
+    let childSizes = 0;
+    for (const { node } of readDirectory(bytes)) {
+      count++;
       if (node.type !== "directory") continue;
       const child = this.#seen.get(digestKey(node.digest));
       if (child === undefined) throw invalid(`${formatDigest(digest)} holds ${formatDigest(node.digest)}, which was not sent before it`);
@@ -74,10 +74,10 @@ export class ClosureValidator {
         child.pointedTo = true;
         this.#unpointed--;
       }
-      sizes += node.size;
+      childSizes += node.size;
     }
-    if (!Number.isSafeInteger(sizes)) throw invalid(`${formatDigest(digest)} is larger than 2^53`);
-    return sizes;
+    if (!Number.isSafeInteger(childSizes)) throw invalid(`${formatDigest(digest)} is larger than 2^53`);
+    return { count, childSizes };
   }
 }
 

@@ -127,24 +127,76 @@ function varintLength(value: number): number {
  * @throws NarborError ERR_CASTORE_INVALID
  */
 export function decodeDirectory(bytes: Uint8Array): Directory {
-  const reader = new MessageReader(bytes);
-  const lists: [Entry[], Entry[], Entry[]] = [[], [], []];
-  let lastField = 0;
-  while (!reader.atEnd) {
-    const field = reader.readField(LENGTH_DELIMITED);
-    const list = lists[field - 1];
-    if (list === undefined) throw invalid(`unknown field ${field}`);
-    if (field < lastField) throw invalid("its lists are out of order");
-    lastField = field;
-    const entry = readNode(new MessageReader(reader.readDelimited()), field);
+  return [...readDirectory(bytes)];
+}
+
+/**
+ * The same, entry by entry in the order of their names, for directories too large to hold as objects. What is wrong further on
+ * is told only when it is reached.
+ *
+ * @throws NarborError ERR_CASTORE_INVALID
+ */
+export function* readDirectory(bytes: Uint8Array): Generator<Entry, void, undefined> {
+  const lists = splitLists(bytes);
+  for (;;) {
+    let first: EntryList | undefined;
+    for (const list of lists) {
+      if (list.head === undefined) continue;
+      const order = first?.head === undefined ? -1 : compareBytes(list.head.name, first.head.name);
+      if (order === 0) throw invalid(`the name ${quoteName(list.head.name)} twice`);
+      if (order < 0) first = list;
+    }
+    if (first?.head === undefined) return;
+    yield first.head;
+    first.advance();
+  }
+}
+
+/** One of a directory's three lists; `head` is the entry whose turn it is. */
+class EntryList {
+  head: Entry | undefined;
+  readonly #reader: MessageReader;
+  readonly #field: number;
+
+  constructor(bytes: Uint8Array, field: number) {
+    this.#reader = new MessageReader(bytes);
+    this.#field = field;
+    this.advance();
+  }
+
+  advance(): void {
+    const previous = this.head;
+    this.head = undefined;
+    if (this.#reader.atEnd) return;
+    this.#reader.readField(LENGTH_DELIMITED);
+    const entry = readNode(new MessageReader(this.#reader.readDelimited()), this.#field);
     checkPathComponent(entry.name);
-    const previous = list.at(-1);
     if (previous !== undefined && compareBytes(entry.name, previous.name) <= 0) {
       throw invalid(`entry ${quoteName(entry.name)} follows ${quoteName(previous.name)}`);
     }
-    list.push(entry);
+    this.head = entry;
   }
-  return mergeEntries(mergeEntries(lists[0], lists[1]), lists[2]);
+}
+
+/** Where one list ends and the next begins. */
+function splitLists(bytes: Uint8Array): readonly EntryList[] {
+  const reader = new MessageReader(bytes);
+  const ends = [0, 0, 0];
+  let lastField = DIRECTORY_FIELD;
+  while (!reader.atEnd) {
+    const field = reader.readField(LENGTH_DELIMITED);
+    if (field < DIRECTORY_FIELD || field > SYMLINK_FIELD) throw invalid(`unknown field ${field}`);
+    if (field < lastField) throw invalid("its lists are out of order");
+    lastField = field;
+    reader.readDelimited();
+    ends[field - 1] = reader.offset;
+  }
+  let start = 0;
+  return ends.map((end, index) => {
+    const list = new EntryList(bytes.subarray(start, Math.max(start, end)), index + 1);
+    start = Math.max(start, end);
+    return list;
+  });
 }
 
 /**
@@ -196,30 +248,6 @@ function readNode(reader: MessageReader, kind: number): Entry {
   return { name, node: kind === DIRECTORY_FIELD ? { type: "directory", digest, size } : { type: "file", digest, size, executable } };
 }
 
-function mergeEntries(a: readonly Entry[], b: readonly Entry[]): readonly Entry[] {
-  if (a.length === 0) return b;
-  if (b.length === 0) return a;
-  const merged: Entry[] = [];
-  let left = 0;
-  let right = 0;
-  while (left < a.length && right < b.length) {
-    const first = a[left] as Entry;
-    const second = b[right] as Entry;
-    const order = compareBytes(first.name, second.name);
-    if (order === 0) throw invalid(`the name ${quoteName(first.name)} twice`);
-    if (order < 0) {
-      merged.push(first);
-      left++;
-    } else {
-      merged.push(second);
-      right++;
-    }
-  }
-  for (; left < a.length; left++) merged.push(a[left] as Entry);
-  for (; right < b.length; right++) merged.push(b[right] as Entry);
-  return merged;
-}
-
 /** Reads protobuf and accepts the shortest form only. */
 class MessageReader {
   readonly #bytes: Uint8Array;
@@ -227,6 +255,11 @@ class MessageReader {
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
+  }
+
+  /** Bytes read. */
+  get offset(): number {
+    return this.#offset;
   }
 
   get atEnd(): boolean {

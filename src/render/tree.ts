@@ -1,8 +1,8 @@
 import type { CallOptions } from "../castore/call-options.ts";
 import type { B3Digest } from "../castore/digest.ts";
 import { digestKey, formatDigest } from "../castore/digest.ts";
-import type { Directory, Entry } from "../castore/directory.ts";
-import { decodeDirectory } from "../castore/directory-proto.ts";
+import type { Entry } from "../castore/directory.ts";
+import { readDirectory } from "../castore/directory-proto.ts";
 import type { DirectoryService } from "../castore/directory-service.ts";
 import type { DirectoryNode, FileNode, Node, SymlinkNode } from "../castore/node.ts";
 import { NarborError } from "../errors.ts";
@@ -36,7 +36,7 @@ const NO_NAME = new Uint8Array(0);
 
 /** Every node of a tree in the order of a NAR. @throws NarborError ERR_CASTORE_INVALID for a tree that is deeper than a NAR may be */
 export function* walkTree(tree: Tree): Generator<TreeStep, void, undefined> {
-  const open: { readonly entries: Directory; next: number }[] = [];
+  const open: Iterator<Entry>[] = [];
   let entry: Entry | undefined = { name: NO_NAME, node: tree.root };
   for (;;) {
     if (entry !== undefined) {
@@ -46,12 +46,13 @@ export function* walkTree(tree: Tree): Generator<TreeStep, void, undefined> {
       else {
         if (open.length >= MAX_DEPTH) throw new NarborError("ERR_CASTORE_INVALID", `Cannot render: the tree is deeper than ${MAX_DEPTH}`);
         yield { type: "directory", name, node };
-        open.push({ entries: decodeDirectory(directoryMessage(tree, node.digest)), next: 0 });
+        open.push(readDirectory(directoryMessage(tree, node.digest)));
       }
     }
     const parent = open.at(-1);
     if (parent === undefined) return;
-    entry = parent.entries[parent.next++];
+    const result = parent.next();
+    entry = result.done === true ? undefined : result.value;
     if (entry === undefined) {
       open.pop();
       yield { type: "endDirectory", isRoot: open.length === 0 };

@@ -126,7 +126,7 @@ const REFUSED: readonly (readonly [what: string, hex: string, message: string])[
   ["a name twice in one file", `12280a01610a01621220${DIGEST}`, "fields out of order"],
   ["a size of 2^53", `122e0a01611220${DIGEST}188080808080808010`, "a number beyond 2^53"],
   ["a size of 2^64 - 1", `12300a01611220${DIGEST}18ffffffffffffffffff01`, "a number beyond 2^53"],
-  ["a number of zeros that do not end", `12320a01611220${DIGEST}18${"80".repeat(12)}00`, "a number"],
+  ["a number of zeros that do not end", `12330a01611220${DIGEST}18${"80".repeat(12)}00`, "a number"],
   ["a length that is not in its shortest form", `12a5000a01611220${DIGEST}`, "not in its shortest form"],
   ["a length beyond the end", `12260a01611220${DIGEST}`, "it is cut short"],
   ["a length beyond the end of its entry", `12250a01611221${DIGEST}`, "it is cut short"],

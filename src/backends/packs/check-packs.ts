@@ -1,6 +1,6 @@
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import { formatDigest, toB3Digest } from "../../castore/digest.ts";
-import { decodeDirectory } from "../../castore/directory-proto.ts";
+import { readDirectory } from "../../castore/directory-proto.ts";
 import { errorMessage, isNarborError } from "../../errors.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import type { StoreCheck } from "../../store/store-check.ts";
@@ -94,7 +94,7 @@ function* checkDirectories(core: PacksCore, signal: AbortSignal | undefined): Ge
     const named = toB3Digest(digest);
     try {
       if (!equalBytes(blake3(message), digest)) yield { type: "damage", message: `the index holds other bytes for directory ${formatDigest(named)}`, digest: named };
-      else decodeDirectory(message);
+      else for (const _entry of readDirectory(message)) void _entry;
     } catch (error) {
       yield { type: "damage", message: `directory ${formatDigest(named)}: ${errorMessage(error)}`, digest: named };
     }

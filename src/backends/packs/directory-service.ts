@@ -4,7 +4,7 @@ import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey, formatDigest } from "../../castore/digest.ts";
 import type { NamedDirectory } from "../../castore/directory-order.ts";
 import { ClosureValidator } from "../../castore/directory-order.ts";
-import { decodeDirectory } from "../../castore/directory-proto.ts";
+import { readDirectory } from "../../castore/directory-proto.ts";
 import type { DirectoryService } from "../../castore/directory-service.ts";
 import { abortable } from "../../concurrency/abortable.ts";
 import { NarborError } from "../../errors.ts";
@@ -58,7 +58,7 @@ export class PacksDirectoryService implements DirectoryService {
       const next: NamedDirectory[] = [];
       for (const directory of level) {
         yield directory;
-        for (const { node } of decodeDirectory(directory.bytes)) {
+        for (const { node } of readDirectory(directory.bytes)) {
           if (node.type !== "directory" || seen.has(digestKey(node.digest))) continue;
           seen.add(digestKey(node.digest));
           // The reader may have taken its time with the last one.
