@@ -62,4 +62,5 @@ async function measure(corpus: Corpus): Promise<void> {
 
 printRow("", "rate", "peak memory", `limit ${LIMIT_MIB} MiB`);
 await measure(smallFiles(300_000, 1000));
+await measure(smallFiles(300_000, 1000, 300_000));
 await measure(mixedFiles(Number(process.env["BENCH_BYTES"] ?? 5e9), 2 ** 30));

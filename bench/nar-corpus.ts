@@ -11,9 +11,10 @@ export interface Corpus {
 const GATHER_BYTES = 256 * 1024;
 const POOL = makePool(4 * 1024 * 1024);
 
-/** `count` files of `size` bytes of text that compresses about as source code does, in directories of 1,000. */
-export function smallFiles(count: number, size: number): Corpus {
-  return corpus(`${count} files of ${size} bytes`, Array.from({ length: count }, () => size));
+/** `count` files of `size` bytes of text that compresses about as source code does. */
+export function smallFiles(count: number, size: number, perDirectory = 1000): Corpus {
+  const name = `${count} files of ${size} bytes${perDirectory < count ? "" : " in one directory"}`;
+  return corpus(name, Array.from({ length: count }, () => size), perDirectory);
 }
 
 /** `total` bytes in files from 1 KiB to `largest`, most of them small and most bytes in large ones. */
@@ -25,20 +26,20 @@ export function mixedFiles(total: number, largest: number): Corpus {
     sizes.push(size);
     sum += size;
   }
-  return corpus(`${(total / 1e9).toFixed(1)} GB in ${sizes.length} files of up to ${largest} bytes`, sizes);
+  return corpus(`${(total / 1e9).toFixed(1)} GB in ${sizes.length} files of up to ${largest} bytes`, sizes, 1000);
 }
 
-function corpus(name: string, sizes: readonly number[]): Corpus {
-  return { name, files: sizes.length, read: () => gather(pieces(sizes)) };
+function corpus(name: string, sizes: readonly number[], perDirectory: number): Corpus {
+  return { name, files: sizes.length, read: () => gather(pieces(sizes, perDirectory)) };
 }
 
-function* pieces(sizes: readonly number[]): Generator<Uint8Array, void, undefined> {
+function* pieces(sizes: readonly number[], perDirectory: number): Generator<Uint8Array, void, undefined> {
   const width = String(sizes.length).length;
   yield NAR_MAGIC;
   yield encodeDirectoryStart(new Uint8Array(0));
-  for (let start = 0; start < sizes.length; start += 1000) {
+  for (let start = 0; start < sizes.length; start += perDirectory) {
     yield encodeDirectoryStart(Buffer.from(`d${String(start).padStart(width, "0")}`));
-    for (const [offset, size] of sizes.slice(start, start + 1000).entries()) {
+    for (const [offset, size] of sizes.slice(start, start + perDirectory).entries()) {
       yield encodeFileStart(Buffer.from(`f${String(start + offset).padStart(width, "0")}`), size, false);
       yield* contents(start + offset, size);
       yield encodeFileEnd(size, false);

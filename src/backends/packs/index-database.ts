@@ -124,7 +124,7 @@ export class IndexDatabase implements Disposable {
       database = new Database(file, { timeout: BUSY_TIMEOUT_MS });
       database.pragma("journal_mode = WAL");
       database.pragma("synchronous = NORMAL");
-      database.pragma("cache_size = -65536");
+      database.pragma("cache_size = -32768");
       database.exec(SCHEMA);
       database.pragma(`user_version = ${USER_VERSION}`);
       this.#statements = prepareStatements(database);

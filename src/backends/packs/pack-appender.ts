@@ -27,7 +27,7 @@ export interface NewBlock {
 }
 
 /** Bytes of blocks waiting to be compressed or written, beyond which writers are to wait. */
-const BACKLOG_BYTES = 32 * 1024 * 1024;
+const BACKLOG_BYTES = 16 * 1024 * 1024;
 /** A pack that has reached this is closed and another begun. */
 const PACK_BYTES = 1024 * 1024 * 1024;
 
