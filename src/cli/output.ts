@@ -9,12 +9,12 @@ const PROGRESS_MILLISECONDS = 100;
 
 /** `error: …` on stderr. */
 export function printError(error: unknown): void {
-  process.stderr.write(`${colors.createColors(process.stderr.isTTY).red("error:")} ${describe(error)}\n`);
+  process.stderr.write(`${colors.createColors(process.stderr.isTTY === true && colors.isColorSupported).red("error:")} ${describe(error)}\n`);
 }
 
 /** `warning: …` on stderr. */
 export function printWarning(message: string): void {
-  process.stderr.write(`${colors.createColors(process.stderr.isTTY).yellow("warning:")} ${message}\n`);
+  process.stderr.write(`${colors.createColors(process.stderr.isTTY === true && colors.isColorSupported).yellow("warning:")} ${message}\n`);
 }
 
 /** The system's errors begin with their code, which says little to a person. */
