@@ -9,12 +9,17 @@ const PROGRESS_MILLISECONDS = 100;
 
 /** `error: …` on stderr. */
 export function printError(error: unknown): void {
-  process.stderr.write(`${colors.createColors(process.stderr.isTTY === true && colors.isColorSupported).red("error:")} ${describe(error)}\n`);
+  process.stderr.write(`${colors.createColors(hasColors()).red("error:")} ${describe(error)}\n`);
 }
 
 /** `warning: …` on stderr. */
 export function printWarning(message: string): void {
-  process.stderr.write(`${colors.createColors(process.stderr.isTTY === true && colors.isColorSupported).yellow("warning:")} ${message}\n`);
+  process.stderr.write(`${colors.createColors(hasColors()).yellow("warning:")} ${message}\n`);
+}
+
+/** Colours are for a terminal. picocolors alone would also colour what CI collects. */
+function hasColors(): boolean {
+  return process.stderr.isTTY && colors.isColorSupported;
 }
 
 /** The system's errors begin with their code, which says little to a person. */
