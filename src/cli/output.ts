@@ -19,7 +19,7 @@ export function printWarning(message: string): void {
 
 /** Colours are for a terminal. picocolors alone would also colour what CI collects. */
 function hasColors(): boolean {
-  return process.stderr.isTTY && colors.isColorSupported;
+  return process.stderr.isTTY ? colors.isColorSupported : false;
 }
 
 /** The system's errors begin with their code, which says little to a person. */
