@@ -1,13 +1,9 @@
 import { NarborError } from "../errors.ts";
-
-/** The longest name, in bytes. */
-export const MAX_COMPONENT_LENGTH = 255;
-/** The longest symlink target, in bytes. */
-export const MAX_TARGET_LENGTH = 4095;
+import { MAX_NAME_LENGTH, MAX_TARGET_LENGTH } from "../nar/nar-event.ts";
 
 /** Whether `bytes` may name a directory entry: 1 to 255 bytes, no `/`, no NUL, not `.` or `..`. Any other bytes may stand in it. */
 export function isPathComponent(bytes: Uint8Array): boolean {
-  if (bytes.length === 0 || bytes.length > MAX_COMPONENT_LENGTH) return false;
+  if (bytes.length === 0 || bytes.length > MAX_NAME_LENGTH) return false;
   if (bytes.length <= 2 && bytes.every((byte) => byte === 0x2e)) return false;
   return !bytes.includes(0) && !bytes.includes(0x2f);
 }
