@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
-import { open } from "node:fs/promises";
+import { open, unlink } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import pLimit from "p-limit";
 import { compressZstd } from "../../compression/zstd.ts";
@@ -33,6 +33,7 @@ const PACK_BYTES = 1024 * 1024 * 1024;
 
 interface OpenPack {
   readonly id: number;
+  readonly path: string;
   readonly handle: FileHandle;
   /** Where the next block goes. */
   end: number;
@@ -87,7 +88,10 @@ export class PackAppender {
     await this.#last.catch(() => undefined);
     const pack = this.#pack;
     this.#pack = undefined;
-    await pack?.handle.close();
+    if (pack === undefined) return;
+    await pack.handle.close();
+    // On a full disk every try would otherwise leave a file behind.
+    if (pack.end === PACK_HEADER.length) await unlink(pack.path);
   }
 
   async #compress(raw: Uint8Array): Promise<Uint8Array> {
@@ -112,13 +116,15 @@ export class PackAppender {
   async #beginPack(): Promise<OpenPack> {
     // Names sort by time, so that the packs are read again in about the order in which they were written.
     const name = `${Date.now().toString(16).padStart(12, "0")}-${randomBytes(6).toString("hex")}.pack`;
-    const handle = await open(this.#files.path(name), "wx");
+    const path = this.#files.path(name);
+    const handle = await open(path, "wx");
     try {
       await writeFully(handle, [PACK_HEADER], 0);
       await syncDirectory(this.#files.path("."));
-      return { id: this.#index.packId(name), handle, end: PACK_HEADER.length };
+      return { id: this.#index.packId(name), path, handle, end: PACK_HEADER.length };
     } catch (error) {
       await handle.close();
+      await unlink(path).catch(() => undefined);
       throw error;
     }
   }
