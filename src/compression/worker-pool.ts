@@ -123,6 +123,7 @@ class CodecWorker {
   #failure: NarborError | undefined;
   #load = 0;
   #idle: NodeJS.Timeout | undefined;
+  #isStopping = false;
 
   constructor() {
     this.#thread.unref();
@@ -177,7 +178,9 @@ class CodecWorker {
   #stop(): void {
     workers.delete(this);
     clearTimeout(this.#idle);
-    void this.#thread.terminate();
+    // Once: each call would hang a listener on a thread that is ending already.
+    if (!this.#isStopping) void this.#thread.terminate();
+    this.#isStopping = true;
   }
 
   #fail(cause: unknown): void {
