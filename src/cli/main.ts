@@ -16,6 +16,12 @@ const { version } = createRequire(import.meta.url)("../../package.json") as { re
 
 async function main(argv: readonly string[]): Promise<void> {
   const interrupt = new AbortController();
+  // A reader that has left (`| head`) is no fault, and what was asked for is done all the same.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") return;
+    printError(new Error(`Cannot write the output: ${error.message}`));
+    process.exitCode = exitCodeOf(error);
+  });
   const program = new Command("narbor")
     .description("A content-addressed store for Nix: takes NARs apart as they come in, gives them out again to any Nix client.")
     .version(version)

@@ -1,5 +1,4 @@
 import type { Command } from "commander";
-import { Option } from "commander";
 import type { PacksStoreOptions, PacksStore } from "../backends/packs/packs-store.ts";
 import { defaultStoreDirectory, openStore } from "../composition/open-store.ts";
 
@@ -10,8 +9,9 @@ export interface StoreOption {
 
 /** Every verb takes `--store DIR`, or NARBOR_STORE, or the default. */
 export function addStoreOption(command: Command): Command {
-  const option = new Option("--store <dir>", "the store's directory").env("NARBOR_STORE").default(defaultStoreDirectory(process.env));
-  return command.addOption(option);
+  // An empty variable is as good as none.
+  const directory = process.env["NARBOR_STORE"] || defaultStoreDirectory(process.env);
+  return command.option("--store <dir>", "the store's directory; NARBOR_STORE names another default", directory);
 }
 
 /** Open the store that was named. */

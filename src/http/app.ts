@@ -1,4 +1,6 @@
 /** The binary cache: which request goes to which handler. */
+import type { LimitFunction } from "p-limit";
+import pLimit from "p-limit";
 import { NarborError } from "../errors.ts";
 import { formatNixCacheInfo, parseNixCacheInfo } from "../nix/nix-cache-info.ts";
 import { STORE_DIR } from "../nix/store-path.ts";
@@ -18,6 +20,8 @@ export interface AppOptions {
   readonly allowWrites: boolean;
   /** Refuse a narinfo whose references are not here. */
   readonly requireReferences: boolean;
+  /** NARs taken in at once; others wait their turn, unread. Each may need 128 MiB to look back on, if it was compressed that way. @default 16 */
+  readonly maxUploads?: number;
   /** The cache's `Priority`: clients ask lower ones first, and cache.nixos.org is 40. */
   readonly priority: number;
 }
@@ -25,9 +29,11 @@ export interface AppOptions {
 /** Answers requests. Whatever it throws is to become an error's answer. */
 export type App = (request: HttpRequest) => Promise<HttpAnswer>;
 
+const DEFAULT_MAX_UPLOADS = 16;
 const CACHE_INFO_LIMIT = 64 * 1024;
 
 export function createApp(options: AppOptions): App {
+  const uploads = pLimit(options.maxUploads ?? DEFAULT_MAX_UPLOADS);
   return async (request) => {
     switch (request.method) {
       case "GET":
@@ -35,7 +41,7 @@ export function createApp(options: AppOptions): App {
         return await read(request, options);
       case "PUT":
         checkWrite(request, options);
-        return await write(request, options);
+        return await write(request, options, uploads);
       default:
         return textAnswer(405, "Only GET, HEAD and PUT are answered here\n", { allow: "GET, HEAD, PUT" });
     }
@@ -62,10 +68,10 @@ async function read(request: HttpRequest, { store, allowWrites, priority }: AppO
   throw notFound(path);
 }
 
-async function write(request: HttpRequest, { store, requireReferences }: AppOptions): Promise<HttpAnswer> {
+async function write(request: HttpRequest, { store, requireReferences }: AppOptions, uploads: LimitFunction): Promise<HttpAnswer> {
   const { path } = request;
   const narFile = parseNarFileName(path);
-  if (narFile !== undefined) return await putNar(request, narFile, store);
+  if (narFile !== undefined) return await uploads(() => putNar(request, narFile, store));
   const narInfoHash = hashPartOf(path, ".narinfo");
   if (narInfoHash !== undefined) return await putNarInfo(request, narInfoHash, store, { requireReferences });
   const listingHash = hashPartOf(path, ".ls");
@@ -73,7 +79,7 @@ async function write(request: HttpRequest, { store, requireReferences }: AppOpti
   const kind = documentKind(path);
   if (kind !== undefined) return await putDocument(request, kind.limit, store);
   if (path === "nix-cache-info") return await putCacheInfo(request);
-  throw new NarborError("ERR_INVALID", `Nothing can be uploaded to /${path.slice(0, 200)}`);
+  throw new NarborError("ERR_INVALID", `Nothing can be uploaded to ${JSON.stringify(`/${path.slice(0, 200)}`)}`);
 }
 
 /** A client that finds none writes one. Ours is fixed, so it may only say what is so. */
@@ -109,5 +115,5 @@ function hashPartOf(path: string, suffix: string): string | undefined {
 }
 
 function notFound(path: string): NarborError {
-  return new NarborError("ERR_NOT_FOUND", `There is no /${path.slice(0, 200)} here`);
+  return new NarborError("ERR_NOT_FOUND", `There is no ${JSON.stringify(`/${path.slice(0, 200)}`)} here`);
 }

@@ -58,7 +58,7 @@ async function answerNar(request: HttpRequest, root: Node, narSize: number, etag
     throw new NarborError("ERR_NOT_FOUND", `There is no such NAR here: the tree's NAR has ${plan.narSize} bytes, not ${narSize}`);
   }
   const headers = { "content-type": NAR_TYPE, "accept-ranges": "bytes", "cache-control": IMMUTABLE, etag };
-  if (request.headers["if-none-match"]?.split(",").some((tag) => tag.trim() === etag || tag.trim() === "*") === true) return { status: 304, headers };
+  if (request.headers["if-none-match"]?.split(",").some((tag) => tag.trim().replace(/^W\//, "") === etag || tag.trim() === "*") === true) return { status: 304, headers };
   const ifRange = request.headers["if-range"];
   const range = ifRange === undefined || ifRange === etag ? parseByteRange(request.headers.range, narSize) : undefined;
   if (range === "unsatisfiable") return textAnswer(416, `The NAR has ${narSize} bytes\n`, { ...headers, "content-type": "text/plain", "content-range": `bytes */${narSize}` });

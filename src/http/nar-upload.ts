@@ -17,6 +17,8 @@ import type { NarFileName } from "./nar-file-name.ts";
  */
 export async function putNar(request: HttpRequest, name: NarFileName, store: Store): Promise<HttpAnswer> {
   const { signal } = request;
+  // It may have waited for its turn.
+  signal.throwIfAborted();
   const file = new Sha256Tap();
   let fileSize = 0;
   let codec: Codec = "none";

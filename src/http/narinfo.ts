@@ -3,6 +3,7 @@ import { equalBytes } from "../bytes/compare-bytes.ts";
 import { collectBytes } from "../bytes/collect.ts";
 import type { CallOptions } from "../castore/call-options.ts";
 import { parseContentEncoding } from "../compression/codec.ts";
+import { nextTurn } from "../concurrency/next-turn.ts";
 import { decompress } from "../compression/decompress.ts";
 import { NarborError } from "../errors.ts";
 import type { NarInfo } from "../nix/narinfo.ts";
@@ -22,6 +23,8 @@ import { narUrl, parseNarFileName } from "./nar-file-name.ts";
 const NARINFO_LIMIT = 2 * 1024 * 1024;
 /** A listing is made from the tree when it is asked for; what a client sends is read to its end and let go. */
 const LISTING_LIMIT = 512 * 1024 * 1024;
+/** A path with more would hold up everyone else while it is read and written. */
+const REFERENCE_LIMIT = 10_000;
 /** Signatures of one path that are kept; more cannot come from honest clients. */
 const SIGNATURE_LIMIT = 256;
 
@@ -46,6 +49,9 @@ export async function putNarInfo(request: HttpRequest, hashPart: string, store: 
   if (!equalBytes(narInfo.storePath.digest, digest)) {
     throw new NarborError("ERR_MISMATCH", `Cannot store the narinfo: it is of ${formatStorePath(narInfo.storePath)}, the URL says ${hashPart}`);
   }
+  if (narInfo.references.length > REFERENCE_LIMIT) {
+    throw new NarborError("ERR_LIMIT", `Cannot store the narinfo: ${narInfo.references.length} references, more than ${REFERENCE_LIMIT}`);
+  }
   const nar = await findNar(narInfo, store, { signal });
   if (policy.requireReferences) await checkReferences(narInfo, store, { signal });
   const pathInfo = pathInfoFromNarInfo(narInfo, nar.root);
@@ -69,6 +75,7 @@ export async function getListing(request: HttpRequest, hashPart: string, store: 
       if (text.length < 65_536) continue;
       yield Buffer.from(text);
       text = "";
+      await nextTurn();
     }
     yield Buffer.from(text);
   }

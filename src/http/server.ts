@@ -96,7 +96,8 @@ function finishRequest(request: IncomingMessage, response: ServerResponse, idleM
 }
 
 function parseTarget(target: string): { readonly path: string; readonly query: URLSearchParams } {
-  const [path = "", ...query] = target.split("?");
+  // A proxy's client names the whole URL; what is meant is the path.
+  const [path = "", ...query] = target.replace(/^https?:\/\/[^/?]*/i, "").split("?");
   try {
     return { path: decodeURIComponent(path).replace(/^\/+/, ""), query: new URLSearchParams(query.join("?")) };
   } catch {

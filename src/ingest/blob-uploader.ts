@@ -5,6 +5,7 @@ import type { B3Digest } from "../castore/digest.ts";
 import { digestKey, formatDigest } from "../castore/digest.ts";
 import type { LinkedSignal } from "../concurrency/linked-signal.ts";
 import { Semaphore } from "../concurrency/semaphore.ts";
+import { untilAborted } from "../concurrency/until-aborted.ts";
 import { equalBytes } from "../bytes/compare-bytes.ts";
 import { createBlake3 } from "../hash/blake3.ts";
 import { NarborError } from "../errors.ts";
@@ -90,7 +91,8 @@ export class BlobUploader {
       ended = true;
     }
     try {
-      const stored = await this.#limit(() => this.#blobs.put(hashed(), { signal: this.#stop.signal }));
+      const { signal } = this.#stop;
+      const stored = await untilAborted(this.#limit(() => this.#blobs.put(hashed(), { signal })), signal);
       if (!ended) throw new NarborError("ERR_MISMATCH", "Cannot upload a blob: the service stopped reading before its end");
       if (!equalBytes(stored, hasher.digest())) {
         throw new NarborError("ERR_MISMATCH", `Cannot upload a blob: the service calls it ${formatDigest(stored)}, which is not its digest`);
@@ -104,7 +106,7 @@ export class BlobUploader {
   /** Send what is left and wait for every upload. @throws the first failure */
   async join(): Promise<void> {
     this.#send();
-    await Promise.all(this.#underway);
+    await untilAborted(Promise.all(this.#underway), this.#stop.signal);
     this.#stop.signal.throwIfAborted();
   }
 

@@ -7,6 +7,11 @@ import { NarborError } from "../errors.ts";
 import { blake3 } from "../hash/blake3.ts";
 
 /**
+ * What a directory costs beside its message while it is held: a NAR of millions of tiny ones must not be cheap to send and dear to keep.
+ */
+const OVERHEAD_BYTES = 1024;
+
+/**
  * The directories that are open while a tree is read depth first. Entering one pushes; leaving it pops, encodes, names it by its digest and adds
  * it to its parent. It holds the messages of finished directories, each distinct one once, and of open ones: nothing else that grows.
  */
@@ -55,7 +60,7 @@ export class DirectoryStack {
     if (!this.#seen.has(key)) {
       this.#seen.add(key);
       this.#finished.push(bytes);
-      this.#finishedBytes += bytes.length;
+      this.#finishedBytes += bytes.length + OVERHEAD_BYTES;
       this.#checkLimit(0);
     }
     this.add(name, { type: "directory", digest, size });

@@ -3,6 +3,7 @@
  * nothing else of the metadata.
  */
 import type { Stats } from "node:fs";
+import { constants } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { lstat, open, readdir, readlink } from "node:fs/promises";
 import { ByteWriter } from "../bytes/byte-writer.ts";
@@ -19,6 +20,9 @@ const READ_BYTES = 512 * 1024;
 const ENTRIES_AHEAD = 16;
 /** Files up to this size are read ahead, whole. */
 const AHEAD_BYTES = 64 * 1024;
+
+/** Whatever takes a file's place after it was looked at is not followed, and not waited on. */
+const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 const NO_NAME = new Uint8Array(0);
 const OWNER_EXECUTE = 0o100;
@@ -79,7 +83,7 @@ async function findNode(path: Buffer, name: Uint8Array): Promise<FoundNode> {
 }
 
 async function readSmallFile(path: Buffer, size: number): Promise<Uint8Array> {
-  const handle = await open(path, "r");
+  const handle = await open(path, READ_FLAGS);
   try {
     // One byte more than there should be shows a file that has grown.
     const bytes = new Uint8Array(size + 1);
@@ -92,7 +96,7 @@ async function readSmallFile(path: Buffer, size: number): Promise<Uint8Array> {
 }
 
 async function* readLargeFile(path: Buffer, size: number): AsyncGenerator<Uint8Array, void, undefined> {
-  const handle: FileHandle = await open(path, "r");
+  const handle: FileHandle = await open(path, READ_FLAGS);
   try {
     for (let offset = 0; offset < size; ) {
       const bytes = new Uint8Array(Math.min(READ_BYTES, size - offset));

@@ -8,6 +8,7 @@ import type { DirectoryService } from "../castore/directory-service.ts";
 import type { Node } from "../castore/node.ts";
 import { abortable } from "../concurrency/abortable.ts";
 import { linkSignal } from "../concurrency/linked-signal.ts";
+import { untilAborted } from "../concurrency/until-aborted.ts";
 import { NarborError } from "../errors.ts";
 import { Sha256Tap } from "../hash/sha256.ts";
 import type { NarEvent } from "../nar/nar-event.ts";
@@ -24,7 +25,7 @@ export interface ImportNarOptions extends CallOptions, BlobUploaderOptions {
   readonly directorySizeProfile?: DirectorySizeProfile;
   /** Files below this many bytes are uploaded in batches in the background, others streamed. @default 1048576 (1 MiB) */
   readonly smallFileThreshold?: number;
-  /** Most bytes of directory messages in one tree; more is ERR_LIMIT. @default 268435456 (256 MiB) */
+  /** Most bytes of directory messages in one tree, each counted with 1 KiB for keeping it; more is ERR_LIMIT. @default 268435456 (256 MiB) */
   readonly maxDirectoryBytes?: number;
   /** Told of every file, symlink and directory as it is finished, for progress. */
   readonly onNode?: () => void;
@@ -45,7 +46,7 @@ const DEFAULT_MAX_DIRECTORY_BYTES = 256 * 1024 * 1024;
  * Take a NAR apart while it streams in: files become blobs, directories castore directories.
  *
  * Every upload has ended and every directory is stored before this resolves. The first failure stops the reading, aborts what is under way, and is what
- * this rejects with; so is the signal's reason. `source` is read once and closed on every way out; it must not reuse an array it gave.
+ * this rejects with; so is the signal's reason, at once, even when a service does not heed its signal. `source` is read once and closed on every way out; it must not reuse an array it gave.
  *
  * @throws NarborError ERR_NAR_INVALID, ERR_LIMIT, ERR_MISMATCH, and whatever the source or the services throw
  * @example
@@ -73,6 +74,7 @@ export async function importNar(source: AsyncIterable<Uint8Array>, options: Impo
 
 async function readTree(reader: NarReader, stack: DirectoryStack, uploader: BlobUploader, options: ImportNarOptions): Promise<void> {
   const threshold = Math.min(options.smallFileThreshold ?? SMALL_BLOB_LIMIT, SMALL_BLOB_LIMIT);
+  if (!(threshold >= 0)) throw new RangeError(`smallFileThreshold must be a number of bytes, found ${threshold}`);
   do {
     for (let event = reader.next(); event !== undefined; event = reader.next()) {
       switch (event.type) {
@@ -132,7 +134,7 @@ async function nextEvent(reader: NarReader): Promise<NarEvent> {
 async function putDirectories(stack: DirectoryStack, directories: Pick<DirectoryService, "putClosure">, signal: AbortSignal): Promise<void> {
   const { root } = stack;
   if (root.type !== "directory") return;
-  const stored = await directories.putClosure(stack.finished, { signal });
+  const stored = await untilAborted(directories.putClosure(stack.finished, { signal }), signal);
   if (!equalBytes(stored, root.digest)) {
     throw new NarborError("ERR_MISMATCH", `Cannot store directories: the service calls the root ${formatDigest(stored)}, expected ${formatDigest(root.digest)}`);
   }

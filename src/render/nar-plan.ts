@@ -5,6 +5,7 @@ import type { B3Digest } from "../castore/digest.ts";
 import { digestKey, formatDigest } from "../castore/digest.ts";
 import type { DirectoryService } from "../castore/directory-service.ts";
 import type { FileNode, Node } from "../castore/node.ts";
+import { nextTurn } from "../concurrency/next-turn.ts";
 import { NarborError } from "../errors.ts";
 import { encodeDirectoryEnd, encodeDirectoryStart, encodeFileEnd, encodeFileStart, encodeSymlink, NAR_MAGIC } from "../nar/nar-encoder.ts";
 import type { Tree } from "./tree.ts";
@@ -26,6 +27,8 @@ export interface NarPlan {
 /** A piece of a NAR: bytes as they are, or a file's contents. */
 export type NarSegment = Uint8Array | FileNode;
 
+/** Pieces of a NAR counted before the event loop gets a turn. */
+const SEGMENTS_PER_TURN = 8192;
 /** Blobs asked for in one call. */
 const DIGESTS_PER_CALL = 65_536;
 
@@ -44,7 +47,13 @@ export async function planNar(root: Node, services: TreeServices, options?: Call
     if (missing !== undefined) throw new NarborError(code, `Cannot render: blob ${formatDigest(missing)} is not stored`);
     digests = new Map();
   };
+  let untilTurn = SEGMENTS_PER_TURN;
   for (const segment of narSegments(tree)) {
+    if (untilTurn-- === 0) {
+      await nextTurn();
+      options?.signal?.throwIfAborted();
+      untilTurn = SEGMENTS_PER_TURN;
+    }
     if (segment instanceof Uint8Array) {
       narSize += segment.length;
       continue;

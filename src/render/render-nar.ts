@@ -2,6 +2,7 @@ import type { CallOptions } from "../castore/call-options.ts";
 import type { B3Digest } from "../castore/digest.ts";
 import { formatDigest } from "../castore/digest.ts";
 import type { FileNode } from "../castore/node.ts";
+import { nextTurn } from "../concurrency/next-turn.ts";
 import { NarborError } from "../errors.ts";
 import { ByteWriter } from "../bytes/byte-writer.ts";
 import type { NarPlan, TreeServices } from "./nar-plan.ts";
@@ -16,6 +17,8 @@ export interface RenderOptions extends CallOptions {
 
 /** Small pieces are gathered into arrays of about this many bytes. */
 const GATHER_BYTES = 256 * 1024;
+/** Pieces walked over before the event loop gets a turn. */
+const SEGMENTS_PER_TURN = 8192;
 /** A piece from this size on is given as it is. */
 const PASS_BYTES = 64 * 1024;
 
@@ -31,8 +34,14 @@ export async function* renderNar(plan: NarPlan, services: TreeServices, options:
   const gather = new Gatherer();
   let position = 0;
   try {
+    let untilTurn = SEGMENTS_PER_TURN;
     for (const segment of narSegments(plan.tree)) {
       if (position >= end) break;
+      if (untilTurn-- === 0) {
+        await nextTurn();
+        options.signal?.throwIfAborted();
+        untilTurn = SEGMENTS_PER_TURN;
+      }
       const length = segment instanceof Uint8Array ? segment.length : segment.size;
       const from = Math.max(0, start - position);
       const to = Math.min(length, end - position);

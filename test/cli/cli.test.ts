@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmod, mkdir, open, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, open, readdir, readFile, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -110,6 +110,7 @@ describe("narbor import", () => {
     ["an input that is not there", ["import", "/nonexistent/file"], 3],
     ["a file that is no NAR", ["import", resolve(import.meta.dirname, "cli.test.ts")], 4],
     ["--add of standard input", ["import", "--add", "-"], 2],
+    ["a name that no store path can have", ["import", "--add", "--name", "bad name!", NET_TOOLS], 2],
     ["--name without --add", ["import", "--name", "x", NET_TOOLS], 2],
     ["a level that zstd does not have", ["import", "--compression", "99", NET_TOOLS], 2],
     ["an unknown option", ["import", "--nope", NET_TOOLS], 2],
@@ -159,6 +160,15 @@ describe("narbor export, ls, cat, info", () => {
     const result = spawnSync("sh", ["-c", `"${process.execPath}" "${NARBOR_MAIN}" export --store "${store}" ${NET_TOOLS_ENTRY} | head -c 10`]);
     expect(result.stderr.toString()).toBe("");
     expect(result.stdout).toHaveLength(10);
+  });
+
+  test("import goes on without a reader, and says so when its output cannot be written", async () => {
+    const shell = (end: string): ReturnType<typeof spawnSync> => spawnSync("sh", ["-c", `"${process.execPath}" "${NARBOR_MAIN}" import --json --store "${store}" "${NET_TOOLS}" ${end}`]);
+    expect(shell("| true").stderr?.toString()).toBe("");
+    expect((await narbor("export", NET_TOOLS_ENTRY)).code).toBe(0);
+    const full = shell("> /dev/full");
+    expect(full.stderr?.toString()).toMatch(/^error: Cannot write the output: ENOSPC/);
+    expect(full.status).toBe(7);
   });
 
   test("write no escape sequence of a name to a terminal", async () => {
@@ -257,6 +267,22 @@ describe("narbor verify", () => {
     const exported = await narbor("export", "--output", join(directory, "bad.nar"), badPath ?? "");
     expect(exported.code).toBe(5);
     expect(await readdir(directory)).not.toContain("bad.nar");
+  });
+
+  test("--rebuild-index names the store paths that are gone with a pack that was cut short: exit 5", async () => {
+    const bad = join(directory, "bad");
+    await writeFile(bad, sampleBytes(300_000));
+    await narbor("import", "--add", await makeTree());
+    const { stdout } = await narbor("import", "--add", "--json", bad);
+    const { storePath } = JSON.parse(stdout) as { storePath: string };
+    const packs = await readdir(join(store, "packs"));
+    await truncate(join(store, "packs", packs.sort().at(-1) ?? ""), 100_000);
+    const rebuilt = await narbor("verify", "--rebuild-index");
+    expect(rebuilt.code).toBe(5);
+    expect(rebuilt.stdout).toContain(`damaged: store path ${storePath} was in the old index and is in no pack any more\n`);
+    expect(rebuilt.stdout).not.toContain("nothing was lost");
+    for (const name of await readdir(store)) if (name.startsWith("index.sqlite")) await rm(join(store, name));
+    expect((await narbor("verify", "--rebuild-index")).stdout).toMatch(/a write that was cut off, or a loss; the old index, which would tell, cannot be read/);
   });
 
   test("--rebuild-index finds everything again when the index is gone", async () => {

@@ -141,6 +141,13 @@ describe("PUT nar/", () => {
     expect(await send(`${url}/healthz`)).toMatchObject({ status: 200 });
   });
 
+  test("takes more uploads at once than it works on, one after the other", async () => {
+    const { url } = await open({ maxUploads: 2 });
+    const nars = Array.from({ length: 12 }, (_, index) => referenceNar({ type: "file", bytes: sampleBytes(50_000, index) }));
+    const answers = await Promise.all(nars.map((nar) => put(`${url}/nar/${sha256Nix32(nar)}.nar`, nar)));
+    expect(answers.map(({ status }) => status)).toEqual(nars.map(() => 201));
+  });
+
   test("takes the same upload twice, and twice at once", async () => {
     const { url } = await open();
     const upload = (): ReturnType<typeof put> => put(`${url}/nar/${NAR_HASH}.nar`, NAR);
@@ -244,6 +251,14 @@ describe("PUT narinfo", () => {
     expect(answer.text).toContain(`it refers to ${PATH_B}, which is not here`);
     expect(await put(`${strict.url}/${HASH_B}.narinfo`, narInfoText(NAR, PATH_B))).toMatchObject({ status: 201 });
     expect(await put(`${strict.url}/${HASH_A}.narinfo`, withReference)).toMatchObject({ status: 201 });
+  });
+
+  test("refuses a path of more than 10,000 references", async () => {
+    const { url } = await open();
+    await put(`${url}/nar/${NAR_HASH}.nar`, NAR);
+    const references = Array.from({ length: 10_001 }, (_, index) => `${HASH_A.slice(0, 27)}${String(index).padStart(5, "0")}-x`).join(" ");
+    const answer = await put(`${url}/${HASH_A}.narinfo`, narInfoText(NAR, PATH_A, { References: references }));
+    expect(answer).toMatchObject({ status: 413 });
   });
 
   test("takes two paths with the same NAR from one upload", async () => {

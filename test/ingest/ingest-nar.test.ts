@@ -317,7 +317,8 @@ describe("failures", () => {
   test("importNar() rejects a tree whose directories take too much, with ERR_LIMIT and before its end", async () => {
     const wide = directory(Object.fromEntries(Array.from({ length: 2_000 }, (_, index) => [`f${index}`, file("x")])));
     const nar = referenceNar(wide);
-    const size = ((await messageOf(nar)) as Uint8Array).length;
+    // Each directory counts for 1 KiB beside its message.
+    const size = ((await messageOf(nar)) as Uint8Array).length + 1024;
     await importBytes(nar, { ...servicesOf(new MemoryStore()), maxDirectoryBytes: size });
     const source = new TrackedSource(chunked(nar, 1_000));
     const recording = new RecordingStore();
@@ -326,12 +327,31 @@ describe("failures", () => {
     expect(recording.log).not.toContain("putClosure");
     await expectCode(importBytes(nar, { ...servicesOf(new MemoryStore()), maxDirectoryBytes: size - 1 }), "ERR_LIMIT");
     const spread = directory(Object.fromEntries(Array.from({ length: 300 }, (_, index) => [`d${index}`, directory({ [`f${index}`]: file("") })])));
-    await expectCode(importBytes(referenceNar(spread), { ...servicesOf(new MemoryStore()), maxDirectoryBytes: 14_000 }), "ERR_LIMIT");
+    await expectCode(importBytes(referenceNar(spread), { ...servicesOf(new MemoryStore()), maxDirectoryBytes: 300_000 }), "ERR_LIMIT");
+  });
+
+  test.for([Number.NaN, -1])("importNar() refuses a smallFileThreshold of %s", async (smallFileThreshold) => {
+    await expect(importBytes(NAR, { ...servicesOf(new MemoryStore()), smallFileThreshold })).rejects.toBeInstanceOf(RangeError);
   });
 });
 
 describe("cancellation", () => {
   const reason = { why: "the client left" };
+
+  test.for(["putMany", "put", "putClosure"] as const)("importNar() rejects with the signal's reason though %s() heeds no signal and never ends", async (method) => {
+    const { blobs, directories } = servicesOf(new MemoryStore());
+    const controller = new AbortController();
+    const stuck = async (): Promise<never> => {
+      controller.abort(reason);
+      return await new Promise(() => undefined);
+    };
+    const services = {
+      blobs: { putMany: method === "putMany" ? stuck : blobs.putMany.bind(blobs), put: method === "put" ? stuck : blobs.put.bind(blobs) },
+      directories: { putClosure: method === "putClosure" ? stuck : directories.putClosure.bind(directories) },
+    };
+    const nar = referenceNar(directory({ large: file("x".repeat(5_000)), small: file("y") }));
+    await expectReason(importBytes(nar, { ...services, smallFileThreshold: 1_000, signal: controller.signal }), reason);
+  });
 
   test("importNar() rejects with the reason of a signal that has fired, and reads nothing", async () => {
     const source = new TrackedSource([NAR]);

@@ -4,6 +4,7 @@ import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey, formatDigest, toB3Digest } from "../../castore/digest.ts";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import { concatBytes } from "../../bytes/collect.ts";
+import { nextTurn } from "../../concurrency/next-turn.ts";
 import { mapConcurrent } from "../../concurrency/map-concurrent.ts";
 import { NarborError } from "../../errors.ts";
 import { blake3, createBlake3 } from "../../hash/blake3.ts";
@@ -35,7 +36,7 @@ export class PacksBlobService implements BlobService {
     const missing = new Map<string, B3Digest>();
     for (const [position, digest] of digests.entries()) {
       if (position % LOOKUPS_PER_TURN === LOOKUPS_PER_TURN - 1) {
-        await new Promise((resolve) => setImmediate(resolve));
+        await nextTurn();
         this.#core.check(options);
       }
       if (!this.#core.index.hasBlob(digest)) missing.set(digestKey(digest), digest);

@@ -3,30 +3,42 @@ import { formatDigest, toB3Digest } from "../../castore/digest.ts";
 import { readDirectory } from "../../castore/directory-proto.ts";
 import { errorMessage, isNarborError } from "../../errors.ts";
 import { blake3 } from "../../hash/blake3.ts";
+import { formatStorePath } from "../../nix/store-path.ts";
+import { decodePathInfo } from "../../store/path-info-proto.ts";
 import type { StoreCheck } from "../../store/store-check.ts";
-import type { IndexedPack } from "./index-database.ts";
 import type { PacksCore } from "./packs-core.ts";
 import type { ScannedBlock } from "./pack-files.ts";
 import { encodeChunkList, readRecords } from "./record-format.ts";
 
 /**
+ * How much was written to each pack, as far as anyone knows: what the index says, what an old index said before it was made anew,
+ * or "unknown" when that could not be read.
+ */
+export type WrittenBytes = "indexed" | "unknown" | ReadonlyMap<string, number>;
+
+/**
  * Read every block of every pack, decompress it, and hash every chunk in it. What the index names and the packs did not show whole, at the
  * place that the index says, is damaged.
  */
-export async function* checkPacks(core: PacksCore, signal: AbortSignal | undefined): AsyncGenerator<StoreCheck, void, undefined> {
+export async function* checkPacks(core: PacksCore, written: WrittenBytes, signal: AbortSignal | undefined): AsyncGenerator<StoreCheck, void, undefined> {
   // Before the files are listed: a pack that another process begins now is then in neither or in the files only.
-  const indexed = new Map(core.index.packs().map((pack) => [pack.name, pack]));
+  const indexed = core.index.packs();
+  const ids = new Map(indexed.map(({ name, id }) => [name, id]));
+  const expected = new Map(indexed.map(({ name, indexedBytes }) => [name, indexedBytes]));
+  if (typeof written !== "string") for (const [name, bytes] of written) expected.set(name, Math.max(bytes, expected.get(name) ?? 0));
   const packs = await core.files.list();
   const totalBytes = packs.reduce((sum, { size }) => sum + size, 0);
   let bytesBefore = 0;
   using seen = core.index.beginCheck();
-  yield* checkPresence(indexed.values(), packs);
+  yield* checkPresence(expected, packs);
+  for (const pathInfo of core.index.lostPathInfos()) {
+    yield { type: "damage", message: `store path ${formatStorePath(decodePathInfo(pathInfo).storePath)} was in the old index and is in no pack any more` };
+  }
   for (const { name, size } of packs) {
-    const { id = -1, indexedBytes = 0 } = indexed.get(name) ?? {};
     for await (const block of core.files.scan(name, 0)) {
       core.check({ signal });
-      if (block.type === "damage") yield damagedBytes(name, block, indexedBytes);
-      else yield* checkBlock(core, name, block, (chunks) => seen.add(id, block.offset, chunks));
+      if (block.type === "damage") yield damagedBytes(name, block, written === "unknown" ? undefined : (expected.get(name) ?? 0));
+      else yield* checkBlock(core, name, block, (chunks) => seen.add(ids.get(name) ?? -1, block.offset, chunks));
       yield { type: "progress", bytes: bytesBefore + block.end, totalBytes };
     }
     bytesBefore += size;
@@ -38,20 +50,22 @@ export async function* checkPacks(core: PacksCore, signal: AbortSignal | undefin
   yield* checkDirectories(core, signal);
 }
 
-/** What the index has taken in must still be there, or nothing that was in it can be told to be missing. */
-function* checkPresence(indexed: Iterable<IndexedPack>, packs: readonly { readonly name: string; readonly size: number }[]): Generator<StoreCheck, void, undefined> {
+/** What was written must still be there, or nothing that was in it can be told to be missing. */
+function* checkPresence(expected: ReadonlyMap<string, number>, packs: readonly { readonly name: string; readonly size: number }[]): Generator<StoreCheck, void, undefined> {
   const sizes = new Map(packs.map(({ name, size }) => [name, size]));
-  for (const { name, indexedBytes } of indexed) {
+  for (const [name, written] of expected) {
     const size = sizes.get(name);
-    if (size === undefined && indexedBytes > 0) yield { type: "damage", message: `pack "${name}" is not there` };
-    else if (size !== undefined && size < indexedBytes) yield { type: "damage", message: `pack "${name}" is ${size} bytes, of ${indexedBytes} that were written` };
+    if (size === undefined && written > 0) yield { type: "damage", message: `pack "${name}" is not there` };
+    else if (size !== undefined && size < written) yield { type: "damage", message: `pack "${name}" is ${size} bytes, of ${written} that were written` };
   }
 }
 
-function damagedBytes(name: string, { offset, end, torn }: ScannedBlock & { type: "damage" }, indexedBytes: number): StoreCheck {
+/** @param written bytes of the pack that were once acknowledged; undefined when no one knows */
+function damagedBytes(name: string, { offset, end, torn }: ScannedBlock & { type: "damage" }, written: number | undefined): StoreCheck {
   const where = `bytes ${offset} to ${end} of pack "${name}"`;
+  if (torn && written === undefined) return { type: "torn", message: `${where} are no whole block: a write that was cut off, or a loss; the old index, which would tell, cannot be read` };
   // Only what was never acknowledged can be a write that was cut off.
-  return torn && offset >= indexedBytes ? { type: "torn", message: `${where} are an unfinished write` } : { type: "damage", message: `${where} are damaged` };
+  return torn && offset >= (written ?? 0) ? { type: "torn", message: `${where} are an unfinished write; nothing was lost` } : { type: "damage", message: `${where} are damaged` };
 }
 
 async function* checkBlock(

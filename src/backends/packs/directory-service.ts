@@ -7,10 +7,17 @@ import { ClosureValidator } from "../../castore/directory-order.ts";
 import { readDirectory } from "../../castore/directory-proto.ts";
 import type { DirectoryService } from "../../castore/directory-service.ts";
 import { abortable } from "../../concurrency/abortable.ts";
+import { nextTurn } from "../../concurrency/next-turn.ts";
 import { NarborError } from "../../errors.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import type { Group } from "./pack-writer.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
+
+/** Directories written, and bytes of them checked, before the event loop gets a turn. */
+const DIRECTORIES_PER_TURN = 256;
+const BYTES_PER_TURN = 256 * 1024;
+/** A small directory costs as much to check as so many bytes of a large one. */
+const BYTES_PER_DIRECTORY = 512;
 
 export class PacksDirectoryService implements DirectoryService {
   readonly #core: PacksCore;
@@ -36,15 +43,25 @@ export class PacksDirectoryService implements DirectoryService {
     this.#core.check(options);
     const validator = new ClosureValidator();
     const closure: NamedDirectory[] = [];
+    let untilTurn = BYTES_PER_TURN;
     for await (const bytes of abortable(directories, options?.signal)) {
       const directory = validator.add(bytes);
       if (directory !== undefined) closure.push(directory);
+      untilTurn -= bytes.length + BYTES_PER_DIRECTORY;
+      if (untilTurn > 0) continue;
+      await nextTurn();
+      untilTurn = BYTES_PER_TURN;
     }
     const root = validator.finish();
-    this.#sink.check();
     const groups = new Set<Group | undefined>();
     // Leaves first in the packs too: a log that is cut off anywhere holds no directory without its children.
-    for (const { digest, bytes } of closure) {
+    for (const [position, { digest, bytes }] of closure.entries()) {
+      if (position % DIRECTORIES_PER_TURN === DIRECTORIES_PER_TURN - 1) {
+        await nextTurn();
+        await this.#core.writer.ready();
+        this.#core.check(options);
+      }
+      this.#sink.check(groups);
       if (!this.#core.index.hasDirectory(digest)) groups.add(this.#core.writer.addRecord({ type: "directory", message: bytes }));
     }
     await this.#sink.settle(groups);
@@ -56,7 +73,8 @@ export class PacksDirectoryService implements DirectoryService {
     let level: NamedDirectory[] = [root];
     while (level.length > 0) {
       const next: NamedDirectory[] = [];
-      for (const directory of level) {
+      for (const [position, directory] of level.entries()) {
+        if (position % DIRECTORIES_PER_TURN === DIRECTORIES_PER_TURN - 1) await nextTurn();
         yield directory;
         for (const { node } of readDirectory(directory.bytes)) {
           if (node.type !== "directory" || seen.has(digestKey(node.digest))) continue;

@@ -291,9 +291,17 @@ export class IndexDatabase implements Disposable {
   /** Forget everything, to be read again from the packs. They keep their numbers, which another process may have in use. */
   clear(): void {
     this.#transaction(() => {
+      this.#database.exec("CREATE TEMP TABLE old_path_infos AS SELECT digest, message FROM path_infos WHERE message IS NOT NULL");
       this.#database.exec("UPDATE packs SET indexed_bytes = 0");
       for (const table of TABLES) this.#database.exec(`DELETE FROM ${table}`);
     });
+  }
+
+  /** PathInfo messages that were here before `clear` and have not come back; none when it was not called. */
+  lostPathInfos(): readonly Uint8Array[] {
+    const wasCleared = this.#database.prepare("SELECT 1 FROM temp.sqlite_master WHERE name = 'old_path_infos'").get() !== undefined;
+    if (!wasCleared) return [];
+    return this.#database.prepare<[], Uint8Array>("SELECT message FROM old_path_infos WHERE digest NOT IN (SELECT digest FROM path_infos)").pluck().all();
   }
 
   [Symbol.dispose](): void {

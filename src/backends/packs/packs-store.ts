@@ -4,7 +4,7 @@
  * Several processes may have it open. Each appends to packs of its own; the index is SQLite's to share.
  */
 import { mkdir, rename, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
 import { NarborError } from "../../errors.ts";
 import type { CheckableStore, StoreCheck } from "../../store/store-check.ts";
@@ -24,7 +24,8 @@ import { PacksPathInfoService } from "./path-info-service.ts";
 import { recoverIndex } from "./recover-index.ts";
 import type { StoreFormat } from "./store-format.ts";
 import { createStoreFormat, readStoreFormat } from "./store-format.ts";
-import { isDamagedDatabase, toStoreError } from "./system-error.ts";
+import { hasErrorCode, isDamagedDatabase, toStoreError } from "./system-error.ts";
+import type { WrittenBytes } from "./check-packs.ts";
 import { checkPacks } from "./check-packs.ts";
 
 export interface PacksStoreOptions {
@@ -50,9 +51,11 @@ export class PacksStore implements Store, CheckableStore {
   readonly nars: PacksNarIndex;
   readonly documents: PacksDocumentIndex;
   readonly #core: PacksCore;
+  readonly #written: WrittenBytes;
   #disposed: Promise<void> | undefined;
 
-  private constructor(directory: string, directorySizeProfile: DirectorySizeProfile, core: PacksCore) {
+  private constructor(directory: string, directorySizeProfile: DirectorySizeProfile, core: PacksCore, written: WrittenBytes) {
+    this.#written = written;
     this.directory = directory;
     this.directorySizeProfile = directorySizeProfile;
     this.#core = core;
@@ -71,7 +74,8 @@ export class PacksStore implements Store, CheckableStore {
     const format = await openFormat(directory, options);
     const packs = join(directory, "packs");
     await makeDirectory(packs);
-    const index = await openIndex(join(directory, "index.sqlite"), options.rebuildIndex === true);
+    const file = join(directory, "index.sqlite");
+    const { index, before } = options.rebuildIndex === true ? await openEmptiedIndex(file) : { index: new IndexDatabase(file), before: undefined };
     const files = new PackFiles(packs);
     try {
       await recoverIndex(index, files);
@@ -82,7 +86,8 @@ export class PacksStore implements Store, CheckableStore {
     }
     const compression = options.compression ?? DEFAULT_COMPRESSION;
     const writer = new PackWriter(index, () => new PackAppender(files, index, compression));
-    return new PacksStore(directory, format.directorySizeProfile, new PacksCore(index, files, writer));
+    const written = options.rebuildIndex === true ? (before ?? "unknown") : "indexed";
+    return new PacksStore(directory, format.directorySizeProfile, new PacksCore(index, files, writer), written);
   }
 
   begin(): StoreWork {
@@ -98,7 +103,7 @@ export class PacksStore implements Store, CheckableStore {
 
   /** Read everything again and check it against its digests. */
   check(signal?: AbortSignal): AsyncIterable<StoreCheck> {
-    return checkPacks(this.#core, signal);
+    return checkPacks(this.#core, this.#written, signal);
   }
 
   /** How much there is of what. */
@@ -144,32 +149,51 @@ async function openFormat(directory: string, options: PacksStoreOptions): Promis
 
 async function makeDirectory(directory: string): Promise<void> {
   try {
-    await mkdir(directory, { recursive: true });
+    await makeDirectories(resolve(directory));
   } catch (error) {
     throw toStoreError(`Cannot make the directory "${directory}"`, error);
   }
 }
 
-async function openIndex(file: string, rebuild: boolean): Promise<IndexDatabase> {
-  if (!rebuild) return new IndexDatabase(file);
-  if (!clearIndex(file) && (await exists(file))) {
-    // It is no good as a file: keep it beside for whoever wants to look at it.
-    for (const suffix of ["", "-wal", "-shm"]) await rename(file + suffix, `${file}.damaged${suffix}`).catch(() => undefined);
-  }
-  return new IndexDatabase(file);
+/** Level by level: where nothing can be made (below /proc, say) node's own recursive mkdir never ends. */
+async function makeDirectories(directory: string): Promise<void> {
+  if (await exists(directory)) return;
+  if (dirname(directory) !== directory) await makeDirectories(dirname(directory));
+  await mkdir(directory).catch((error: unknown) => {
+    // Another process may have been quicker.
+    if (!hasErrorCode(error, "EEXIST")) throw error;
+  });
 }
 
-/** Empty the index in its file, which other processes may have open. False when the file itself is damaged. */
-function clearIndex(file: string): boolean {
+interface EmptiedIndex {
+  readonly index: IndexDatabase;
+  /** What it said before of how much was written to each pack; undefined when there was none that could be read. */
+  readonly before: ReadonlyMap<string, number> | undefined;
+}
+
+/** Empty the index in its own file, which other processes may have open; or begin a new one when the file itself is damaged. */
+async function openEmptiedIndex(file: string): Promise<EmptiedIndex> {
+  const emptied = (await exists(file)) ? emptyIndex(file) : undefined;
+  if (emptied !== undefined) return emptied;
+  // It is no good as a file: keep it beside for whoever wants to look at it.
+  for (const suffix of ["", "-wal", "-shm"]) await rename(file + suffix, `${file}.damaged${suffix}`).catch(() => undefined);
+  return { index: new IndexDatabase(file), before: undefined };
+}
+
+function emptyIndex(file: string): EmptiedIndex | undefined {
+  let index: IndexDatabase | undefined;
   try {
-    using index = new IndexDatabase(file);
-    if (!index.isSound()) return false;
-    index.clear();
-    return true;
+    index = new IndexDatabase(file);
+    if (index.isSound()) {
+      const before = new Map(index.packs().map(({ name, indexedBytes }) => [name, indexedBytes]));
+      index.clear();
+      return { index, before };
+    }
   } catch (error) {
-    if (isDamagedDatabase(error)) return false;
-    throw error;
+    if (!isDamagedDatabase(error)) throw error;
   }
+  index?.[Symbol.dispose]();
+  return undefined;
 }
 
 async function exists(file: string): Promise<boolean> {

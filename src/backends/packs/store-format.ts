@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
 import { NarborError } from "../../errors.ts";
 import { syncDirectory } from "./pack-appender.ts";
-import { toStoreError } from "./system-error.ts";
+import { hasErrorCode, toStoreError } from "./system-error.ts";
 
 /** The format this program writes, and the newest it reads. */
 export const STORE_VERSION = 1;
@@ -23,7 +23,7 @@ export async function readStoreFormat(directory: string): Promise<StoreFormat | 
   try {
     text = await readFile(join(directory, FILE_NAME), "utf8");
   } catch (error) {
-    if (hasCode(error, "ENOENT") || hasCode(error, "ENOTDIR")) return undefined;
+    if (hasErrorCode(error, "ENOENT") || hasErrorCode(error, "ENOTDIR")) return undefined;
     throw toStoreError(`Cannot open the store "${directory}"`, error);
   }
   const { format, version, directorySize } = parseObject(directory, text);
@@ -46,7 +46,7 @@ export async function createStoreFormat(directory: string, directorySizeProfile:
     await writeFile(temporary, text, { flush: true });
     // A link, unlike a rename, never takes another one's place.
     await link(temporary, join(directory, FILE_NAME)).catch((error: unknown) => {
-      if (!hasCode(error, "EEXIST")) throw error;
+      if (!hasErrorCode(error, "EEXIST")) throw error;
     });
     await syncDirectory(directory);
   } catch (error) {
@@ -68,8 +68,4 @@ function parseObject(directory: string, text: string): Record<"format" | "versio
 
 function notAStore(directory: string): NarborError {
   return new NarborError("ERR_STORE", `Cannot open the store "${directory}": its ${FILE_NAME} is not one that narbor wrote`);
-}
-
-function hasCode(error: unknown, code: string): boolean {
-  return typeof error === "object" && error !== null && "code" in error && error.code === code;
 }

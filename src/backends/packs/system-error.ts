@@ -22,6 +22,11 @@ export function isDamagedDatabase(error: unknown): boolean {
   return error instanceof NarborError && isDamageCode(codeOf(error.cause));
 }
 
+/** Whether anything that was thrown carries this code of the system. */
+export function hasErrorCode(error: unknown, code: string): boolean {
+  return codeOf(error) === code;
+}
+
 function isDamageCode(code: string): boolean {
   return code === "SQLITE_NOTADB" || code.startsWith("SQLITE_CORRUPT");
 }

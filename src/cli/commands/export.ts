@@ -1,6 +1,8 @@
+import { once } from "node:events";
 import { createWriteStream } from "node:fs";
 import { rename, unlink } from "node:fs/promises";
 import type { Command } from "commander";
+import { errorMessage } from "../../errors.ts";
 import { planNar } from "../../render/nar-plan.ts";
 import { renderNar } from "../../render/render-nar.ts";
 import { startProgress, writeAll } from "../output.ts";
@@ -49,6 +51,9 @@ async function writeFileWhole(path: string, source: AsyncIterable<Uint8Array>): 
   const temporary = `${path}.${process.pid}.tmp`;
   const file = createWriteStream(temporary, { flags: "wx" });
   try {
+    await once(file, "open").catch((error: unknown) => {
+      throw new Error(`Cannot write ${JSON.stringify(path)}: ${errorMessage(error)}`, { cause: error });
+    });
     await writeAll(file, source);
     await new Promise<void>((resolve, reject) => file.end((error?: Error | null) => (error ? reject(error) : resolve())));
     await rename(temporary, path);

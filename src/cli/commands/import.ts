@@ -7,6 +7,7 @@ import type { PacksStore } from "../../backends/packs/packs-store.ts";
 import { encodeEntry } from "../../castore/directory-proto.ts";
 import type { Node } from "../../castore/node.ts";
 import { decompress } from "../../compression/decompress.ts";
+import { errorMessage } from "../../errors.ts";
 import { dumpFilesystem } from "../../ingest/dump-filesystem.ts";
 import type { ImportedNar } from "../../ingest/ingest-nar.ts";
 import { importNar } from "../../ingest/ingest-nar.ts";
@@ -68,6 +69,13 @@ interface ImportResult extends ImportedNar {
 
 function checkUsage(command: Command, inputs: readonly string[], { add, name }: ImportOptions): void {
   if (name !== undefined && (add !== true || inputs.length !== 1)) command.error("error: --name goes with --add and one input", { exitCode: 2 });
+  for (const input of add === true ? inputs : []) {
+    try {
+      makeSourceStorePath(name ?? basename(resolve(input)), new Uint8Array(32));
+    } catch (error) {
+      command.error(`error: ${input}: ${errorMessage(error)}; --name gives another name`, { exitCode: 2 });
+    }
+  }
   if (add === true && inputs.includes("-")) command.error("error: --add takes paths, not standard input", { exitCode: 2 });
   if (inputs.filter((input) => input === "-").length > 1) command.error("error: standard input can be read once only", { exitCode: 2 });
 }

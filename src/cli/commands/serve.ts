@@ -17,6 +17,7 @@ interface ServeOptions extends StoreOption {
   readonly compression?: BlockCompression;
   readonly directorySize?: DirectorySizeProfile;
   readonly idleTimeout: number;
+  readonly maxUploads: number;
 }
 
 interface ListenAddress {
@@ -40,6 +41,7 @@ export function addServeCommand(program: Command): void {
     .option("--compression <level>", "of what is stored: a zstd level from -7 to 19, or none", parseCompressionOption)
     .option("--directory-size <profile>", "for a new store: documented, or doubled when snix clients will read it", parseProfile)
     .option("--idle-timeout <seconds>", "give up a client that sends or takes nothing for so long", parseNatural, 60)
+    .option("--max-uploads <number>", "take in so many NARs at once; others wait", parsePositive, 16)
     .addHelpText(
       "after",
       `
@@ -62,7 +64,7 @@ async function serve(options: ServeOptions): Promise<void> {
   if (options.directorySize !== undefined && store.directorySizeProfile !== options.directorySize) {
     printWarning(`the store was made with --directory-size ${store.directorySizeProfile} and keeps it`);
   }
-  const app = createApp({ store, allowWrites, requireReferences: options.requireReferences === true, priority: options.priority });
+  const app = createApp({ store, allowWrites, requireReferences: options.requireReferences === true, maxUploads: options.maxUploads, priority: options.priority });
   const server = await startHttpServer({
     host,
     port,
@@ -109,6 +111,12 @@ function parseListen(text: string): ListenAddress {
 function parseNatural(text: string): number {
   if (!/^\d{1,6}$/.test(text)) throw new InvalidArgumentError("It is a whole number.");
   return Number(text);
+}
+
+function parsePositive(text: string): number {
+  const number = parseNatural(text);
+  if (number === 0) throw new InvalidArgumentError("It is at least 1.");
+  return number;
 }
 
 function parseProfile(text: string): DirectorySizeProfile {

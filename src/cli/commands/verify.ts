@@ -37,7 +37,7 @@ export function addVerifyCommand(program: Command, signal: AbortSignal): void {
             print(`damaged: ${event.message}`, { type: "damage", message: event.message });
             break;
           case "torn":
-            print(`note: ${event.message}; nothing was lost`, { type: "torn", message: event.message });
+            print(`note: ${event.message}`, { type: "torn", message: event.message });
             break;
           case "hurtPath":
             print(`hurt: ${event.storePath}: ${event.message}`, event);
