@@ -20,6 +20,8 @@ export interface AppOptions {
   readonly allowWrites: boolean;
   /** Refuse a narinfo whose references are not here. */
   readonly requireReferences: boolean;
+  /** Bytes of a NAR, decompressed, beyond which it is refused. @default 1099511627776 (1 TiB) */
+  readonly maxNarBytes?: number;
   /** NARs taken in at once; others wait their turn, unread. Each may need 128 MiB to look back on, if it was compressed that way. @default 16 */
   readonly maxUploads?: number;
   /** The cache's `Priority`: clients ask lower ones first, and cache.nixos.org is 40. */
@@ -30,6 +32,7 @@ export interface AppOptions {
 export type App = (request: HttpRequest) => Promise<HttpAnswer>;
 
 const DEFAULT_MAX_UPLOADS = 16;
+const DEFAULT_MAX_NAR_BYTES = 2 ** 40;
 const CACHE_INFO_LIMIT = 64 * 1024;
 
 export function createApp(options: AppOptions): App {
@@ -68,10 +71,10 @@ async function read(request: HttpRequest, { store, allowWrites, priority }: AppO
   throw notFound(path);
 }
 
-async function write(request: HttpRequest, { store, requireReferences }: AppOptions, uploads: LimitFunction): Promise<HttpAnswer> {
+async function write(request: HttpRequest, { store, requireReferences, maxNarBytes = DEFAULT_MAX_NAR_BYTES }: AppOptions, uploads: LimitFunction): Promise<HttpAnswer> {
   const { path } = request;
   const narFile = parseNarFileName(path);
-  if (narFile !== undefined) return await uploads(() => putNar(request, narFile, store));
+  if (narFile !== undefined) return await uploads(() => putNar(request, narFile, store, maxNarBytes));
   const narInfoHash = hashPartOf(path, ".narinfo");
   if (narInfoHash !== undefined) return await putNarInfo(request, narInfoHash, store, { requireReferences });
   const listingHash = hashPartOf(path, ".ls");

@@ -15,7 +15,7 @@ import type { NarFileName } from "./nar-file-name.ts";
  * Answers 201 when the tree and what the file turned out to be are durable: the body has ended where Content-Length said, so have the decoder and
  * the NAR, and FileHash is the one in the name.
  */
-export async function putNar(request: HttpRequest, name: NarFileName, store: Store): Promise<HttpAnswer> {
+export async function putNar(request: HttpRequest, name: NarFileName, store: Store, maxNarBytes: number): Promise<HttpAnswer> {
   const { signal } = request;
   // It may have waited for its turn.
   signal.throwIfAborted();
@@ -36,7 +36,7 @@ export async function putNar(request: HttpRequest, name: NarFileName, store: Sto
     codecIsKnown = true;
   };
   const work = store.begin();
-  const nar = await importNar(decompress(counted(), { signal, onCodec }), {
+  const nar = await importNar(decompress(counted(), { signal, onCodec, maxOutputBytes: maxNarBytes }), {
     blobs: work.blobs,
     directories: work.directories,
     directorySizeProfile: store.directorySizeProfile,

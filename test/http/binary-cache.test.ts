@@ -141,6 +141,12 @@ describe("PUT nar/", () => {
     expect(await send(`${url}/healthz`)).toMatchObject({ status: 200 });
   });
 
+  test("refuses a NAR that becomes larger than is allowed, with 413, however small its file is", async () => {
+    const { url } = await open({ maxNarBytes: 1_000_000 });
+    const nar = referenceNar({ type: "file", bytes: new Uint8Array(2_000_000) });
+    for (const file of [nar, compressZstdSync(nar, 1), gzipSync(nar)]) expect(await put(`${url}/nar/${sha256Nix32(file)}.nar`, new Uint8Array(file))).toMatchObject({ status: 413 });
+  });
+
   test("takes more uploads at once than it works on, one after the other", async () => {
     const { url } = await open({ maxUploads: 2 });
     const nars = Array.from({ length: 12 }, (_, index) => referenceNar({ type: "file", bytes: sampleBytes(50_000, index) }));

@@ -18,6 +18,7 @@ interface ServeOptions extends StoreOption {
   readonly directorySize?: DirectorySizeProfile;
   readonly idleTimeout: number;
   readonly maxUploads: number;
+  readonly maxNarSize: number;
 }
 
 interface ListenAddress {
@@ -42,6 +43,7 @@ export function addServeCommand(program: Command): void {
     .option("--directory-size <profile>", "for a new store: documented, or doubled when snix clients will read it", parseProfile)
     .option("--idle-timeout <seconds>", "give up a client that sends or takes nothing for so long", parseNatural, 60)
     .option("--max-uploads <number>", "take in so many NARs at once; others wait", parsePositive, 16)
+    .option("--max-nar-size <gigabytes>", "refuse NARs that are larger than that, decompressed", parsePositive, 1000)
     .addHelpText(
       "after",
       `
@@ -64,7 +66,7 @@ async function serve(options: ServeOptions): Promise<void> {
   if (options.directorySize !== undefined && store.directorySizeProfile !== options.directorySize) {
     printWarning(`the store was made with --directory-size ${store.directorySizeProfile} and keeps it`);
   }
-  const app = createApp({ store, allowWrites, requireReferences: options.requireReferences === true, maxUploads: options.maxUploads, priority: options.priority });
+  const app = createApp({ store, allowWrites, requireReferences: options.requireReferences === true, maxUploads: options.maxUploads, maxNarBytes: options.maxNarSize * 1e9, priority: options.priority });
   const server = await startHttpServer({
     host,
     port,
