@@ -48,25 +48,6 @@ export function parseContentEncoding(value: string | undefined): Codec {
   }
 }
 
-/** How Nix ends the name of a NAR's file. Gzip has no suffix of its own. */
-export function narFileSuffix(codec: Codec): string {
-  return NAR_SUFFIXES[codec];
-}
-
-/** What a NAR's file name says of its compression: nothing when it ends in `.nar` (none or gzip) or in a suffix we do not know. */
-export function codecOfNarFileName(name: string): Codec | undefined {
-  return CODECS.find((codec) => NAR_SUFFIXES[codec] !== ".nar" && name.endsWith(NAR_SUFFIXES[codec]));
-}
-
-const NAR_SUFFIXES: Readonly<Record<Codec, string>> = {
-  none: ".nar",
-  xz: ".nar.xz",
-  zstd: ".nar.zst",
-  bzip2: ".nar.bz2",
-  gzip: ".nar",
-  br: ".nar.br",
-};
-
 /**
  * The compression of a NAR's file by its first `CODEC_MAGIC_BYTES` bytes; undefined when they are no magic we know,
  * which leaves brotli.

@@ -2,9 +2,7 @@ import { describe, expect, test } from "vitest";
 
 import {
   CODECS,
-  codecOfNarFileName,
   detectCodec,
-  narFileSuffix,
   parseCompression,
   parseContentEncoding,
 } from "../../src/compression/codec.ts";
@@ -43,17 +41,6 @@ describe("parseContentEncoding()", () => {
 
   test.for(["deflate", "compress", "gzip, br"])("rejects %j", (value) => {
     expect(() => parseContentEncoding(value)).toThrow(UNSUPPORTED);
-  });
-});
-
-describe("narFileSuffix() and codecOfNarFileName()", () => {
-  test.for(CODECS)("agree on %s, or the name does not tell", (codec) => {
-    const suffix = narFileSuffix(codec);
-    expect(codecOfNarFileName(`nar/1w1fff338fvdw53sqgamddn1b2xgds473pv6y13gizdbqjv4i5p3${suffix}`)).toBe(suffix === ".nar" ? undefined : codec);
-  });
-
-  test("codecOfNarFileName() says nothing of a suffix it does not know", () => {
-    expect(codecOfNarFileName("nar/x.nar.lz4")).toBeUndefined();
   });
 });
 
