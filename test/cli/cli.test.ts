@@ -185,6 +185,14 @@ describe("narbor export, ls, cat, info", () => {
 });
 
 describe("a store that cannot be used", () => {
+  test("would be made among someone's files: exit 6, and they are left alone", async () => {
+    store = await makeTree();
+    const { code, stderr } = await narbor("import", NET_TOOLS);
+    expect(code).toBe(6);
+    expect(stderr).toMatch(/it holds "bin" already; name an empty directory/);
+    expect((await readdir(store)).sort()).toEqual(["bin", "link", "readme"]);
+  });
+
   test("is not there: exit 3", async () => {
     const { code, stderr } = await narbor("info");
     expect(code).toBe(3);

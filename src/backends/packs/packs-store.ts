@@ -3,7 +3,7 @@
  *
  * Several processes may have it open. Each appends to packs of its own; the index is SQLite's to share.
  */
-import { mkdir, rename, stat } from "node:fs/promises";
+import { mkdir, readdir, rename, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
 import { NarborError } from "../../errors.ts";
@@ -38,6 +38,9 @@ export interface PacksStoreOptions {
   /** Forget the index and make it anew from the packs. @default false */
   readonly rebuildIndex?: boolean;
 }
+
+/** What a store's directory may hold: its own files, what a crash left of making it, and what a file system puts at its root. */
+const OWN_NAMES = /^(\.?narbor\.json.*|packs|index\.sqlite.*|lost\+found)$/;
 
 /** Level 1: see docs/decisions/0004-block-compression.md. */
 const DEFAULT_COMPRESSION = 1;
@@ -141,10 +144,21 @@ async function openFormat(directory: string, options: PacksStoreOptions): Promis
   if (found !== undefined) return found;
   if (options.create !== true) throw new NarborError("ERR_NOT_FOUND", `Cannot open the store "${directory}": there is none`);
   await makeDirectory(directory);
+  await checkNotForeign(directory);
   await createStoreFormat(directory, options.directorySizeProfile ?? "documented");
   const made = await readStoreFormat(directory);
   if (made === undefined) throw new NarborError("ERR_STORE", `Cannot make a store in "${directory}": it was taken away again`);
   return made;
+}
+
+/** Someone's files are no place for a store: a wrong `--store` is more likely than a wish. */
+async function checkNotForeign(directory: string): Promise<void> {
+  const names = await readdir(directory).catch((error: unknown) => {
+    throw toStoreError(`Cannot make a store in "${directory}"`, error);
+  });
+  const foreign = names.find((name) => !OWN_NAMES.test(name));
+  if (foreign === undefined) return;
+  throw new NarborError("ERR_STORE", `Cannot make a store in "${directory}": it holds ${JSON.stringify(foreign)} already; name an empty directory, or one that is not there yet`);
 }
 
 async function makeDirectory(directory: string): Promise<void> {
