@@ -13,7 +13,12 @@ import { blake3 } from "../../hash/blake3.ts";
 import type { Group } from "./pack-writer.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
 
-/** Directories written, and bytes of them checked, before the event loop gets a turn. */
+/**
+ * Directories written before the event loop gets a turn. What is written in one turn is committed together, so a closure of up to so many shows
+ * all at once; of a larger one, whole subtrees may be readable a moment before its root.
+ */
+const WRITES_PER_TURN = 16_384;
+/** Directories read, and bytes of them checked, before the event loop gets a turn. */
 const DIRECTORIES_PER_TURN = 256;
 const BYTES_PER_TURN = 256 * 1024;
 /** A small directory costs as much to check as so many bytes of a large one. */
@@ -56,7 +61,7 @@ export class PacksDirectoryService implements DirectoryService {
     const groups = new Set<Group | undefined>();
     // Leaves first in the packs too: a log that is cut off anywhere holds no directory without its children.
     for (const [position, { digest, bytes }] of closure.entries()) {
-      if (position % DIRECTORIES_PER_TURN === DIRECTORIES_PER_TURN - 1) {
+      if (position % WRITES_PER_TURN === WRITES_PER_TURN - 1) {
         await nextTurn();
         await this.#core.writer.ready();
         this.#core.check(options);
