@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 import type { BlockCompression } from "../../backends/packs/pack-appender.ts";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
 import { createApp } from "../../http/app.ts";
@@ -35,11 +35,11 @@ export function addServeCommand(program: Command): void {
     .command("serve")
     .summary("serve the store as a binary cache")
     .description("Serve the store as a binary cache that any Nix client can push to and substitute from. Stop it with SIGTERM or Ctrl-C: what is under way ends first.")
-    .option("--listen <host:port>", "where to listen; port 0 picks a free one", parseListen, parseListen(DEFAULT_LISTEN))
+    .addOption(new Option("--listen <host:port>", "where to listen; port 0 picks a free one").argParser(parseListen).default(parseListen(DEFAULT_LISTEN), DEFAULT_LISTEN))
     .option("--allow-anonymous-writes", "take uploads from anyone also when listening beyond loopback")
     .option("--require-references", "refuse a path whose references are not here")
     .option("--priority <number>", "the cache's priority: clients ask lower ones first, and cache.nixos.org is 40", parseNatural, 30)
-    .option("--compression <level>", "of what is stored: a zstd level from -7 to 19, or none", parseCompressionOption)
+    .option("--compression <level>", "of what is stored: a zstd level from -7 to 19, or none; 1 unless given", parseCompressionOption)
     .option("--directory-size <profile>", "for a new store: documented, or doubled when snix clients will read it", parseProfile)
     .option("--idle-timeout <seconds>", "give up a client that sends or takes nothing for so long", parseNatural, 60)
     .option("--max-uploads <number>", "take in so many NARs at once; others wait", parsePositive, 16)
