@@ -24,6 +24,10 @@ export type ErrorCode =
   | "ERR_LIMIT"
   /** Any other bad request or argument from outside. */
   | "ERR_INVALID"
+  /** An offset lies beyond the end of what is read. */
+  | "ERR_OUT_OF_RANGE"
+  /** The store or the other side has no way to do that. */
+  | "ERR_UNSUPPORTED"
   /** What was asked for is not here. */
   | "ERR_NOT_FOUND"
   /** What was stored can no longer be read back as it was. */

@@ -1,36 +1,40 @@
 import { blake3 } from "../hash/blake3.ts";
 import type { CallOptions } from "./call-options.ts";
 import type { B3Digest } from "./digest.ts";
-import { toB3Digest } from "./digest.ts";
+import { digestKey, toB3Digest } from "./digest.ts";
 
 declare const hashed: unique symbol;
 
-/** A whole blob in memory whose digest was computed from its bytes: only `toSmallBlob` makes one, so no one need hash it again. */
-export interface SmallBlob {
+/** A blob as a directory speaks of it. A file's node is one. */
+export interface BlobRef {
   readonly digest: B3Digest;
+  /** Bytes. */
+  readonly size: number;
+}
+
+/** A blob's digest and size as a key for Map and Set. */
+export function blobRefKey({ digest, size }: BlobRef): string {
+  return `${digestKey(digest)}${size}`;
+}
+
+/** A whole blob in memory whose digest was computed from its bytes: only `toSmallBlob` makes one, so no one need hash it again. */
+export interface SmallBlob extends BlobRef {
   readonly bytes: Uint8Array;
   readonly [hashed]: true;
 }
 
 /** Name `bytes` by their BLAKE3. The bytes must not change afterwards. */
 export function toSmallBlob(bytes: Uint8Array): SmallBlob {
-  return { digest: toB3Digest(blake3(bytes)), bytes } as SmallBlob;
+  return { digest: toB3Digest(blake3(bytes)), size: bytes.length, bytes } as SmallBlob;
 }
 
 /** A blob larger than this is put and read as a stream; `putMany` and `readMany` are for the others. */
 export const SMALL_BLOB_LIMIT = 1024 * 1024;
 
-/** A piece of a blob, itself a blob of that digest. */
-export interface ChunkMeta {
-  readonly digest: B3Digest;
-  /** Bytes. */
-  readonly size: number;
-}
-
 /** How a blob is stored. */
 export interface BlobStat {
-  /** In order; none when the blob is stored whole. */
-  readonly chunks: readonly ChunkMeta[];
+  /** The blobs that, joined, are this one; none when it is stored whole. */
+  readonly chunks: readonly BlobRef[];
 }
 
 export interface ReadOptions extends CallOptions {
@@ -68,8 +72,9 @@ export interface BlobService {
   openRead(digest: B3Digest, options?: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined>;
 
   /**
-   * Whole small blobs, verified, in the order asked for. A digest that is not stored is ERR_NOT_FOUND, in its turn.
+   * Whole small blobs, verified, in the order asked for. One that is not stored, or not of that size, is ERR_NOT_FOUND, in its turn;
+   * the empty blob may be given whether it is stored or not.
    * A service may read ahead of what was taken, bounded in bytes.
    */
-  readMany(digests: Iterable<B3Digest> | AsyncIterable<B3Digest>, options?: CallOptions): AsyncIterable<Uint8Array>;
+  readMany(blobs: Iterable<BlobRef> | AsyncIterable<BlobRef>, options?: CallOptions): AsyncIterable<Uint8Array>;
 }

@@ -22,11 +22,6 @@ export function digestKey(digest: Uint8Array): string {
   return Buffer.from(digest.buffer, digest.byteOffset, digest.length).toString("latin1");
 }
 
-/** The digest that a `digestKey` stands for. */
-export function digestFromKey(key: string): B3Digest {
-  return toB3Digest(Uint8Array.from(Buffer.from(key, "latin1")));
-}
-
 /** The digest as people read it: `b3:` and base16. */
 export function formatDigest(digest: B3Digest): string {
   return `b3:${toHex(digest)}`;

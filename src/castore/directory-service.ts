@@ -20,7 +20,7 @@ export interface DirectoryService {
 
   /**
    * Store a closure that comes leaves to root (see `ClosureValidator` for the rules) and give its root's digest when it is durable and can be read back.
-   * Nothing of it must be readable before its end, nor at all when it fails.
+   * Nothing of it must be readable before its end, nor at all when it fails. One that is too large for the service is ERR_LIMIT.
    */
   putClosure(directories: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, options?: CallOptions): Promise<B3Digest>;
 }

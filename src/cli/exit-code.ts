@@ -17,7 +17,7 @@ export const EXIT_DAMAGED = 5;
 export const EXIT_STORE = 6;
 /** No space left. */
 export const EXIT_NO_SPACE = 7;
-/** An address cannot be listened at or reached. */
+/** An address cannot be listened at or reached, or Nix cannot be asked. */
 export const EXIT_UNAVAILABLE = 8;
 /** Ended by SIGINT (128 + 2). */
 export const EXIT_INTERRUPTED = 130;
@@ -31,6 +31,8 @@ const EXIT_OF_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_MISMATCH: EXIT_INVALID_INPUT,
   ERR_LIMIT: EXIT_INVALID_INPUT,
   ERR_INVALID: EXIT_INVALID_INPUT,
+  ERR_OUT_OF_RANGE: EXIT_INVALID_INPUT,
+  ERR_UNSUPPORTED: EXIT_FAILURE,
   ERR_NOT_FOUND: EXIT_NOT_FOUND,
   ERR_DATA_LOSS: EXIT_DAMAGED,
   ERR_NO_SPACE: EXIT_NO_SPACE,
@@ -63,5 +65,5 @@ Exit codes:
   5    what was stored is damaged
   6    the store cannot be opened or written
   7    no space left
-  8    an address cannot be listened at or reached
+  8    an address cannot be listened at or reached, or Nix cannot be asked
   130  interrupted`;

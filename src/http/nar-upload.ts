@@ -39,7 +39,7 @@ export async function putNar(request: HttpRequest, name: NarFileName, store: Sto
   const nar = await importNar(decompress(counted(), { signal, onCodec, maxOutputBytes: maxNarBytes }), {
     blobs: work.blobs,
     directories: work.directories,
-    directorySizeProfile: store.directorySizeProfile,
+    directorySizeProfile: await store.directorySizeProfile({ signal }),
     signal,
   });
   const fileSha256 = codec === "none" ? nar.narSha256 : file.digest();

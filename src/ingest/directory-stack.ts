@@ -1,5 +1,6 @@
 import type { B3Digest } from "../castore/digest.ts";
-import { digestKey, toB3Digest } from "../castore/digest.ts";
+import { toB3Digest } from "../castore/digest.ts";
+import { DigestTable } from "../castore/digest-table.ts";
 import type { DirectorySizeProfile } from "../castore/directory.ts";
 import { DirectoryBuilder } from "../castore/directory-proto.ts";
 import type { Node } from "../castore/node.ts";
@@ -21,7 +22,7 @@ export class DirectoryStack {
   readonly #names: Uint8Array[] = [];
   /** One for each depth ever reached, used again and again. */
   readonly #builders: DirectoryBuilder[] = [];
-  readonly #seen = new Set<string>();
+  readonly #seen = new DigestTable();
   readonly #finished: Uint8Array[] = [];
   #finishedBytes = 0;
   #root: Node | undefined;
@@ -56,9 +57,7 @@ export class DirectoryStack {
     if (builder === undefined || name === undefined) throw new TypeError("leave() without enter()");
     const { bytes, size } = builder.finish();
     const digest: B3Digest = toB3Digest(blake3(bytes));
-    const key = digestKey(digest);
-    if (!this.#seen.has(key)) {
-      this.#seen.add(key);
+    if (this.#seen.add(digest).isNew) {
       this.#finished.push(bytes);
       this.#finishedBytes += bytes.length + OVERHEAD_BYTES;
       this.#checkLimit(0);

@@ -1,5 +1,4 @@
 import type { CallOptions } from "../castore/call-options.ts";
-import type { B3Digest } from "../castore/digest.ts";
 import { formatDigest } from "../castore/digest.ts";
 import type { FileNode } from "../castore/node.ts";
 import { nextTurn } from "../concurrency/next-turn.ts";
@@ -101,12 +100,12 @@ async function* readLargeFile(
   if (size !== range.end - range.start) throw wrongSize(file, range.start + size);
 }
 
-function* smallFilesWithin(plan: NarPlan, start: number, end: number): Generator<B3Digest, void, undefined> {
+function* smallFilesWithin(plan: NarPlan, start: number, end: number): Generator<FileNode, void, undefined> {
   let position = 0;
   for (const segment of narSegments(plan.tree)) {
     const length = segment instanceof Uint8Array ? segment.length : segment.size;
     if (position >= end) return;
-    if (!(segment instanceof Uint8Array) && isSmallFile(segment) && Math.max(position, start) < Math.min(position + length, end)) yield segment.digest;
+    if (!(segment instanceof Uint8Array) && isSmallFile(segment) && Math.max(position, start) < Math.min(position + length, end)) yield segment;
     position += length;
   }
 }

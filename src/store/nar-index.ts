@@ -29,6 +29,8 @@ export interface NarFileRecord {
 export interface NarIndex {
   byNarHash(narSha256: Uint8Array, options?: CallOptions): Promise<NarRecord | undefined>;
   byFileHash(fileSha256: Uint8Array, options?: CallOptions): Promise<(NarFileRecord & NarRecord) | undefined>;
+  /** What NAR a tree gives, where that is known. A root of another size, or executable where this one is not, is another root. */
+  byRoot(root: Node, options?: CallOptions): Promise<NarRecord | undefined>;
   /** Record a NAR and, where there is one, the file it came in. Must resolve when both are durable; putting the same again is no error. */
   put(nar: NarRecord, file?: NarFileRecord, options?: CallOptions): Promise<void>;
 }

@@ -29,7 +29,7 @@ export interface StoreWork extends Pick<StoreServices, "blobs" | "directories" |
 
 /** An open store. Disposing it ends what is under way and closes it; it may be disposed twice. */
 export interface Store extends StoreServices, AsyncDisposable {
-  /** How sizes of directories are counted when trees are ingested into this store. */
-  readonly directorySizeProfile: DirectorySizeProfile;
+  /** How sizes of directories must be counted in trees that are ingested into this store. */
+  directorySizeProfile(options?: CallOptions): Promise<DirectorySizeProfile>;
   begin(): StoreWork;
 }

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { digestFromKey, digestKey, formatDigest, toB3Digest } from "../../src/castore/digest.ts";
+import { digestKey, formatDigest, toB3Digest } from "../../src/castore/digest.ts";
 import { checkPathComponent, checkSymlinkTarget, isPathComponent, isSymlinkTarget, quoteName } from "../../src/castore/path-component.ts";
 import { arbitraryName } from "../arbitrary/nar-tree.ts";
 import { expectBytes, sampleBytes } from "../helpers/bytes.ts";
@@ -47,9 +47,8 @@ test("toB3Digest() takes 32 bytes and nothing else", () => {
   expect(formatDigest(toB3Digest(new Uint8Array(32).fill(0xab)))).toBe(`b3:${"ab".repeat(32)}`);
 });
 
-test("digestFromKey() gives back what digestKey() was made of, also from the middle of a buffer", () => {
-  const bytes = sampleBytes(100);
-  const digest = toB3Digest(bytes.subarray(7, 39));
-  expectBytes(digestFromKey(digestKey(digest)), digest);
+test("digestKey() has a unit for each byte, also of a digest in the middle of a buffer", () => {
+  const digest = sampleBytes(100).subarray(7, 39);
+  expectBytes(Buffer.from(digestKey(digest), "latin1"), digest);
   expect(digestKey(digest)).toHaveLength(32);
 });

@@ -9,7 +9,7 @@ import { sampleBytes } from "../helpers/bytes.ts";
 import { narInfoText, sha256Nix32 } from "../helpers/http-cache.ts";
 import { NARBOR_MAIN, runNarbor, startServer } from "../helpers/narbor-process.ts";
 import { referenceNar } from "../helpers/reference-nar.ts";
-import { startServerOnSmallDisk } from "../helpers/small-disk.ts";
+import { skipWithoutMounts, startServerOnSmallDisk } from "../helpers/small-disk.ts";
 import { temporaryDirectory } from "../helpers/temporary-directory.ts";
 
 const VECTORS = resolve(import.meta.dirname, "../fixtures/vectors");
@@ -34,13 +34,6 @@ async function narbor(...args: readonly string[]): Promise<{ readonly code: numb
 }
 
 /** In CI it is a failure that nothing can be mounted; elsewhere a line says what is not covered. */
-function skipWithoutMounts(skip: (condition: boolean, note: string) => void, what: string): void {
-  const canMount = spawnSync("unshare", ["-rm", "sh", "-c", 'mount -t tmpfs none "$0"', directory]).status === 0;
-  if (canMount || process.env["CI"] === "true") return;
-  console.log(`No user namespaces here: ${what} is not covered`);
-  skip(true, "no user namespaces");
-}
-
 async function makeTree(): Promise<string> {
   const tree = join(directory, "tree");
   await mkdir(join(tree, "bin"), { recursive: true });
@@ -385,7 +378,7 @@ describe("narbor serve", () => {
 });
 
 test("narbor --help and each verb's --help say what they do and exit with 0", async () => {
-  for (const args of [["--help"], ...["serve", "import", "export", "ls", "cat", "info", "verify"].map((verb) => [verb, "--help"])]) {
+  for (const args of [["--help"], ...["serve", "push", "pull", "import", "export", "ls", "cat", "info", "verify"].map((verb) => [verb, "--help"])]) {
     const { code, stdout } = await runNarbor(args);
     expect(code).toBe(0);
     expect(stdout.toString()).toMatch(/^Usage: narbor/);

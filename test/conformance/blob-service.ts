@@ -2,7 +2,7 @@
  * What `BlobService` promises, sentence by sentence. A service that passes may be put in the place of any other.
  */
 import { expect } from "vitest";
-import type { BlobService, SmallBlob } from "../../src/castore/blob-service.ts";
+import type { BlobRef, BlobService, SmallBlob } from "../../src/castore/blob-service.ts";
 import { SMALL_BLOB_LIMIT, toSmallBlob } from "../../src/castore/blob-service.ts";
 import type { CallOptions } from "../../src/castore/call-options.ts";
 import type { B3Digest } from "../../src/castore/digest.ts";
@@ -34,7 +34,7 @@ const EVERY_METHOD: readonly (readonly [name: string, call: (blobs: BlobService,
   ["putMany", (blobs, options) => blobs.putMany([HELLO, ONE_BYTE], options)],
   ["put", (blobs, options) => blobs.put(sourceOf(LARGE), options)],
   ["openRead", (blobs, options) => blobs.openRead(HELLO.digest, options)],
-  ["readMany", (blobs, options) => collectItems(blobs.readMany([HELLO.digest], options))],
+  ["readMany", (blobs, options) => collectItems(blobs.readMany([HELLO], options))],
 ];
 
 export const BLOB_SERVICE_CASES: readonly ConformanceCase<BlobService>[] = [
@@ -138,7 +138,7 @@ export const BLOB_SERVICE_CASES: readonly ConformanceCase<BlobService>[] = [
         const source = new TrackedSource(chunked(part, 128 * KIB), { fail: failure });
         await expectReason(blobs.put(source), failure);
         expect(source).toMatchObject({ opened: 1, closed: true });
-        await expectNotStored(blobs, toB3Digest(blake3(part)));
+        await expectNotStored(blobs, toB3Digest(blake3(part)), part.length);
         await blobs.put(sourceOf(part));
         expectBytes(await read(blobs, toB3Digest(blake3(part))), part);
       },
@@ -154,7 +154,7 @@ export const BLOB_SERVICE_CASES: readonly ConformanceCase<BlobService>[] = [
         void source.atEnd.then(() => controller.abort(reason));
         await expectReason(put, reason);
         expect(source.closed).toBe(true);
-        await expectNotStored(blobs, toB3Digest(blake3(part)));
+        await expectNotStored(blobs, toB3Digest(blake3(part)), part.length);
       },
     },
   ]),
@@ -169,7 +169,7 @@ export const BLOB_SERVICE_CASES: readonly ConformanceCase<BlobService>[] = [
       await expectReason(blobs.put(source, { signal: controller.signal }), reason);
       expect(source.taken).toBeLessThan(60);
       expect(source.closed).toBe(true);
-      await expectNotStored(blobs, toB3Digest(blake3(LARGE)));
+      await expectNotStored(blobs, toB3Digest(blake3(LARGE)), LARGE.length);
     },
   },
   {
@@ -179,7 +179,7 @@ export const BLOB_SERVICE_CASES: readonly ConformanceCase<BlobService>[] = [
       const reason = new Error("too late");
       await expectReason(blobs.put(source, { signal: AbortSignal.abort(reason) }), reason);
       expect(source).toMatchObject({ taken: 0, closed: true });
-      await expectNotStored(blobs, toB3Digest(blake3(LARGE)));
+      await expectNotStored(blobs, toB3Digest(blake3(LARGE)), LARGE.length);
     },
   },
   {
@@ -232,7 +232,7 @@ export const BLOB_SERVICE_CASES: readonly ConformanceCase<BlobService>[] = [
     run: async (blobs) => {
       await blobs.putMany([HELLO]);
       await expectNotStored(blobs, UNKNOWN);
-      await expectNotStored(blobs, EMPTY.digest);
+      await expectNotStored(blobs, EMPTY.digest, 0);
     },
   },
   {
@@ -381,21 +381,21 @@ export const BLOB_SERVICE_CASES: readonly ConformanceCase<BlobService>[] = [
     },
   },
   {
-    name: "readMany() takes digests from a stream",
+    name: "readMany() takes what to read from a stream",
     run: async (blobs) => {
       const list = [HELLO, ONE_BYTE, EMPTY, HELLO];
       await blobs.putMany(list);
-      const digests = new TrackedSource(list.map(({ digest }) => digest));
-      const found = await collectItems(blobs.readMany(digests));
+      const asked = new TrackedSource(list.map(({ digest, size }) => ({ digest, size })));
+      const found = await collectItems(blobs.readMany(asked));
       expect(found.map((bytes) => Buffer.from(bytes).toString())).toEqual(["Hello World!", "a", "", "Hello World!"]);
-      expect(digests).toMatchObject({ opened: 1, closed: true });
+      expect(asked).toMatchObject({ opened: 1, closed: true });
     },
   },
   {
     name: "readMany() of nothing gives nothing",
     run: async (blobs) => {
       expect(await collectItems(blobs.readMany([]))).toEqual([]);
-      expect(await collectItems(blobs.readMany(sourceOf<B3Digest>()))).toEqual([]);
+      expect(await collectItems(blobs.readMany(sourceOf<BlobRef>()))).toEqual([]);
     },
   },
   {
@@ -404,45 +404,66 @@ export const BLOB_SERVICE_CASES: readonly ConformanceCase<BlobService>[] = [
       await blobs.putMany([HELLO, ONE_BYTE]);
       const found: string[] = [];
       const reading = async (): Promise<void> => {
-        for await (const bytes of blobs.readMany([HELLO.digest, ONE_BYTE.digest, UNKNOWN, HELLO.digest])) found.push(Buffer.from(bytes).toString());
+        for await (const bytes of blobs.readMany([HELLO, ONE_BYTE, { digest: UNKNOWN, size: 5 }, HELLO])) found.push(Buffer.from(bytes).toString());
       };
       await expectCode(reading(), "ERR_NOT_FOUND");
       expect(found).toEqual(["Hello World!", "a"]);
     },
   },
   {
-    name: "readMany() closes the stream of digests when it is stopped early or a blob is missing",
+    name: "readMany() rejects with ERR_NOT_FOUND for a blob of another size than was asked for, in its turn",
+    run: async (blobs) => {
+      const cut = LARGE.subarray(0, MIB);
+      await blobs.putMany([HELLO, EMPTY]);
+      const stored: readonly BlobRef[] = [HELLO, EMPTY, { digest: await blobs.put(sourceOf(cut)), size: cut.length }];
+      for (const { digest, size } of stored) {
+        for (const wrong of [size - 1, size + 1, 0, MIB].filter((other) => other >= 0 && other !== size)) {
+          let taken = 0;
+          const reading = async (): Promise<void> => {
+            for await (const bytes of blobs.readMany([HELLO, { digest, size: wrong }, HELLO])) {
+              expectBytes(bytes, HELLO.bytes);
+              taken++;
+            }
+          };
+          await expectCode(reading(), "ERR_NOT_FOUND");
+          expect(taken).toBe(1);
+        }
+      }
+    },
+  },
+  {
+    name: "readMany() closes the stream of what to read when it is stopped early or a blob is missing",
     run: async (blobs) => {
       await blobs.putMany([HELLO]);
-      const stopped = new TrackedSource(Array.from({ length: 1_000 }, () => HELLO.digest));
+      const stopped = new TrackedSource(Array.from({ length: 1_000 }, () => HELLO));
       for await (const bytes of blobs.readMany(stopped)) {
         expectBytes(bytes, HELLO.bytes);
         break;
       }
       expect(stopped).toMatchObject({ opened: 1, closed: true });
-      const missing = new TrackedSource([UNKNOWN, ...Array.from({ length: 1_000 }, () => HELLO.digest)]);
+      const missing = new TrackedSource<BlobRef>([{ digest: UNKNOWN, size: 5 }, ...Array.from({ length: 1_000 }, () => HELLO)]);
       await expectCode(collectItems(blobs.readMany(missing)), "ERR_NOT_FOUND");
       expect(missing.closed).toBe(true);
     },
   },
   {
-    name: "readMany() rejects with the error of a stream of digests that fails",
+    name: "readMany() rejects with the error of a stream of what to read that fails",
     run: async (blobs) => {
       await blobs.putMany([HELLO]);
-      const failure = new Error("no more digests");
-      await expectReason(collectItems(blobs.readMany(new TrackedSource([HELLO.digest], { fail: failure }))), failure);
+      const failure = new Error("no more to read");
+      await expectReason(collectItems(blobs.readMany(new TrackedSource([HELLO], { fail: failure }))), failure);
     },
   },
   {
-    name: "readMany() rejects with the signal's reason, also while the stream of digests is stuck",
+    name: "readMany() rejects with the signal's reason, also while the stream of what to read is stuck",
     run: async (blobs) => {
       await blobs.putMany([HELLO]);
       const controller = new AbortController();
-      const digests = new TrackedSource([HELLO.digest], "stuck");
+      const asked = new TrackedSource([HELLO], "stuck");
       const reason = new Error("the reader left");
-      void digests.atEnd.then(() => controller.abort(reason));
-      await expectReason(collectItems(blobs.readMany(digests, { signal: controller.signal })), reason);
-      expect(digests.closed).toBe(true);
+      void asked.atEnd.then(() => controller.abort(reason));
+      await expectReason(collectItems(blobs.readMany(asked, { signal: controller.signal })), reason);
+      expect(asked.closed).toBe(true);
     },
   },
   {
@@ -453,7 +474,7 @@ export const BLOB_SERVICE_CASES: readonly ConformanceCase<BlobService>[] = [
       const reason = new Error("the reader left");
       let taken = 0;
       const reading = async (): Promise<void> => {
-        for await (const _bytes of blobs.readMany(Array.from({ length: 500 }, () => HELLO.digest), { signal: controller.signal })) {
+        for await (const _bytes of blobs.readMany(Array.from({ length: 500 }, () => HELLO), { signal: controller.signal })) {
           void _bytes;
           if (++taken === 3) controller.abort(reason);
         }
@@ -532,20 +553,21 @@ async function expectStored(blobs: BlobService, digest: B3Digest, bytes: Uint8Ar
   expect(await blobs.findMissing([digest])).toEqual([]);
   expect(await blobs.stat(digest)).toBeDefined();
   expectBytes(await read(blobs, digest), bytes);
-  const [whole] = await collectItems(blobs.readMany([digest]));
+  const [whole] = await collectItems(blobs.readMany([{ digest, size: bytes.length }]));
   expectBytes(whole, bytes);
 }
 
-async function expectNotStored(blobs: BlobService, digest: B3Digest): Promise<void> {
+async function expectNotStored(blobs: BlobService, digest: B3Digest, size = 5): Promise<void> {
   expect(hexes(await blobs.findMissing([digest]))).toEqual(hexes([digest]));
   expect(await blobs.stat(digest)).toBeUndefined();
   expect(await blobs.openRead(digest)).toBeUndefined();
-  await expectCode(collectItems(blobs.readMany([digest])), "ERR_NOT_FOUND");
+  // The empty blob is one that anyone may know.
+  if (size > 0) await expectCode(collectItems(blobs.readMany([{ digest, size }])), "ERR_NOT_FOUND");
 }
 
 async function expectReadMany(blobs: BlobService, list: readonly SmallBlob[]): Promise<void> {
   let index = 0;
-  for await (const bytes of blobs.readMany(list.map(({ digest }) => digest))) expectBytes(bytes, (list[index++] as SmallBlob).bytes);
+  for await (const bytes of blobs.readMany(list)) expectBytes(bytes, (list[index++] as SmallBlob).bytes);
   expect(index).toBe(list.length);
 }
 

@@ -9,9 +9,10 @@ import type { B3Digest } from "../../src/castore/digest.ts";
 import { toB3Digest } from "../../src/castore/digest.ts";
 import type { NamedDirectory } from "../../src/castore/directory-order.ts";
 import type { DirectoryService } from "../../src/castore/directory-service.ts";
+import type { Node } from "../../src/castore/node.ts";
 import { NarborError } from "../../src/errors.ts";
 import type { DocumentIndex } from "../../src/store/document-index.ts";
-import type { NarIndex } from "../../src/store/nar-index.ts";
+import type { NarIndex, NarRecord } from "../../src/store/nar-index.ts";
 import type { PathInfoService } from "../../src/store/path-info-service.ts";
 import type { Store, StoreServices } from "../../src/store/store.ts";
 import { collect, collectItems } from "../helpers/bytes.ts";
@@ -123,19 +124,19 @@ const BROKEN_BLOB_SERVICES: readonly Broken<BlobService>[] = [
   [
     "readMany() gives blobs in the order of their digests",
     (good) => ({
-      readMany: async function* (digests, options) {
-        const list = await collectItems(toAsync(digests));
-        yield* good.readMany(list.sort((a, b) => Buffer.compare(a, b)), options);
+      readMany: async function* (blobs, options) {
+        const list = await collectItems(toAsync(blobs));
+        yield* good.readMany(list.sort((a, b) => Buffer.compare(a.digest, b.digest)), options);
       },
     }),
     ["readMany() gives whole blobs in the order asked, as often as asked"],
   ],
   [
-    "readMany() gives a digest that is asked for twice once",
+    "readMany() gives a blob that is asked for twice once",
     (good) => ({
-      readMany: async function* (digests, options) {
-        const list = await collectItems(toAsync(digests));
-        yield* good.readMany(new Map(list.map((digest) => [String(digest), digest])).values(), options);
+      readMany: async function* (blobs, options) {
+        const list = await collectItems(toAsync(blobs));
+        yield* good.readMany(new Map(list.map((blob) => [String(blob.digest), blob])).values(), options);
       },
     }),
     ["readMany() gives whole blobs in the order asked, as often as asked"],
@@ -143,8 +144,8 @@ const BROKEN_BLOB_SERVICES: readonly Broken<BlobService>[] = [
   [
     "readMany() leaves out what is missing",
     (good) => ({
-      readMany: async function* (digests, options) {
-        for await (const digest of toAsync(digests)) if ((await good.findMissing([digest])).length === 0) yield* good.readMany([digest], options);
+      readMany: async function* (blobs, options) {
+        for await (const blob of toAsync(blobs)) if ((await good.findMissing([blob.digest])).length === 0) yield* good.readMany([blob], options);
       },
     }),
     ["readMany() gives what stands before a missing blob, then rejects with ERR_NOT_FOUND"],
@@ -152,13 +153,40 @@ const BROKEN_BLOB_SERVICES: readonly Broken<BlobService>[] = [
   [
     "readMany() looks for missing blobs before it gives the first",
     (good) => ({
-      readMany: async function* (digests, options) {
-        const list = await collectItems(toAsync(digests));
-        if ((await good.findMissing(list)).length > 0) throw new NarborError("ERR_NOT_FOUND", "one of them is missing");
+      readMany: async function* (blobs, options) {
+        const list = await collectItems(toAsync(blobs));
+        if ((await good.findMissing(list.map(({ digest }) => digest))).length > 0) throw new NarborError("ERR_NOT_FOUND", "one of them is missing");
         yield* good.readMany(list, options);
       },
     }),
     ["readMany() gives what stands before a missing blob, then rejects with ERR_NOT_FOUND"],
+  ],
+  [
+    "readMany() does not look at the size",
+    (good) => ({
+      readMany: async function* (blobs, options) {
+        for await (const { digest } of toAsync(blobs)) {
+          const stream = await good.openRead(digest, options);
+          if (stream === undefined) throw new NarborError("ERR_NOT_FOUND", "it is not stored");
+          yield await collect(stream);
+        }
+      },
+    }),
+    ["readMany() rejects with ERR_NOT_FOUND for a blob of another size than was asked for, in its turn"],
+  ],
+  [
+    "readMany() takes a blob that is larger than was asked for",
+    (good) => ({
+      readMany: async function* (blobs, options) {
+        for await (const { digest, size } of toAsync(blobs)) {
+          const stream = await good.openRead(digest, options);
+          const bytes = stream === undefined ? undefined : await collect(stream);
+          if (bytes === undefined || bytes.length < size) throw new NarborError("ERR_NOT_FOUND", "it is not stored, or too small");
+          yield bytes.subarray(0, size);
+        }
+      },
+    }),
+    ["readMany() rejects with ERR_NOT_FOUND for a blob of another size than was asked for, in its turn"],
   ],
   [
     "findMissing() gives duplicates",
@@ -392,6 +420,27 @@ const BROKEN_NAR_INDEXES: readonly Broken<NarIndex>[] = [
     }),
     ["put() of the same again is no error, one after the other or at once"],
   ],
+  [
+    "byRoot() goes by the digest only",
+    (good) => {
+      const byDigest = new Map<string, NarRecord>();
+      const key = (root: Node): string => String(root.type === "symlink" ? root.target : root.digest);
+      return {
+        put: async (nar, file, options) => {
+          await good.put(nar, file, options);
+          byDigest.set(key(nar.root), nar);
+        },
+        byRoot: async (root) => byDigest.get(key(root)),
+      };
+    },
+    ["byRoot() tells apart roots that differ in whether they are executable, in their kind, or in their size only"],
+  ],
+  [
+    "byRoot() takes an executable file for one that is not",
+    (good) => ({ byRoot: async (root, options) => await good.byRoot(root.type === "file" ? { ...root, executable: false } : root, options) }),
+    ["byRoot() tells apart roots that differ in whether they are executable, in their kind, or in their size only"],
+  ],
+  ["byRoot() finds nothing", () => ({ byRoot: async () => undefined }), ["byRoot() gives the NAR of the tree that was put, and of no other one: a symlink (0)", "byRoot() gives one of the NARs when two were put for one tree"]],
   ["byFileHash() looks for NarHashes too", (good) => ({ byFileHash: async (hash, options) => (await good.byFileHash(hash, options)) ?? ((await good.byNarHash(hash, options)) as never) }), ["byNarHash() and byFileHash() of what was never put are undefined"]],
 ];
 

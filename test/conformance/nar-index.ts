@@ -3,7 +3,8 @@
  */
 import { expect } from "vitest";
 import type { CallOptions } from "../../src/castore/call-options.ts";
-import { encodeEntry } from "../../src/castore/directory-proto.ts";
+import { decodeRootNode, encodeEntry } from "../../src/castore/directory-proto.ts";
+import type { Node } from "../../src/castore/node.ts";
 import type { NarFileRecord, NarIndex, NarRecord } from "../../src/store/nar-index.ts";
 import { directoryOf, fileNode, symlinkNode } from "../helpers/castore.ts";
 import { sha256Of } from "../helpers/path-infos.ts";
@@ -17,6 +18,7 @@ const FILE: NarFileRecord = { fileSha256: sha256Of("file"), fileSize: 77, codec:
 const EVERY_METHOD: readonly (readonly [name: string, call: (nars: NarIndex, options: CallOptions) => Promise<unknown>])[] = [
   ["byNarHash", (nars, options) => nars.byNarHash(NAR.narSha256, options)],
   ["byFileHash", (nars, options) => nars.byFileHash(FILE.fileSha256, options)],
+  ["byRoot", (nars, options) => nars.byRoot(NAR.root, options)],
   ["put", (nars, options) => nars.put(NAR, FILE, options)],
 ];
 
@@ -47,6 +49,42 @@ export const NAR_INDEX_CASES: readonly ConformanceCase<NarIndex>[] = [
       expectNar(await nars.byNarHash(nar.narSha256), nar);
     },
   })),
+  ...ROOTS.map((root, index) => ({
+    name: `byRoot() gives the NAR of the tree that was put, and of no other one: a ${root.type} (${index})`,
+    run: async (nars: NarIndex) => {
+      await putAll(nars, ROOTS.toSpliced(index, 1));
+      expect(await nars.byRoot(root)).toBeUndefined();
+      const nar = { narSha256: sha256Of("the one"), narSize: Number.MAX_SAFE_INTEGER - index, root };
+      await nars.put(nar, FILE);
+      expectNar(await nars.byRoot(copyOf(root)), nar);
+    },
+  })),
+  {
+    name: "byRoot() tells apart roots that differ in whether they are executable, in their kind, or in their size only",
+    run: async (nars) => {
+      const { digest } = directoryOf({});
+      const alike: readonly Node[] = [
+        { type: "file", digest, size: 8, executable: false },
+        { type: "file", digest, size: 8, executable: true },
+        { type: "file", digest, size: 9, executable: false },
+        { type: "directory", digest, size: 8 },
+        { type: "directory", digest, size: 0 },
+        symlinkNode("contents"),
+        symlinkNode("contents/"),
+      ];
+      await putAll(nars, alike);
+      for (const [index, root] of alike.entries()) expectNar(await nars.byRoot(root), numbered(index, root));
+    },
+  },
+  {
+    name: "byRoot() gives one of the NARs when two were put for one tree",
+    run: async (nars) => {
+      const two = [NAR, { ...NAR, narSha256: sha256Of("a second") }] as const;
+      for (const nar of two) await nars.put(nar);
+      const found = await nars.byRoot(NAR.root);
+      expect(two.map(comparableNar)).toContainEqual(found && comparableNar(found));
+    },
+  },
   ...(["none", "xz", "zstd", "bzip2", "gzip", "br"] as const).map((codec) => ({
     name: `byFileHash() gives the file that was put, compressed with ${codec}, and its NAR`,
     run: async (nars: NarIndex) => {
@@ -111,6 +149,7 @@ export const NAR_INDEX_CASES: readonly ConformanceCase<NarIndex>[] = [
         await expectReason(call(nars, { signal: AbortSignal.abort(reason) }), reason);
         expect(await nars.byNarHash(NAR.narSha256)).toBeUndefined();
         expect(await nars.byFileHash(FILE.fileSha256)).toBeUndefined();
+        expect(await nars.byRoot(NAR.root)).toBeUndefined();
       },
     },
     {
@@ -123,6 +162,20 @@ export const NAR_INDEX_CASES: readonly ConformanceCase<NarIndex>[] = [
     },
   ]),
 ];
+
+/** A NAR that is unlike that of any other number. */
+function numbered(index: number, root: Node): NarRecord {
+  return { narSha256: sha256Of(`root ${index}`), narSize: index, root };
+}
+
+async function putAll(nars: NarIndex, roots: readonly Node[]): Promise<void> {
+  for (const [index, root] of roots.entries()) await nars.put(numbered(index, root));
+}
+
+/** The same root made of other objects: a service must not go by which object it is. */
+function copyOf(root: Node): Node {
+  return decodeRootNode(encodeEntry(root));
+}
 
 /** Test that a service keeps the contract of `NarIndex`. */
 export function narIndexConformance(open: Open<NarIndex>): void {

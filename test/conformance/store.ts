@@ -260,7 +260,7 @@ async function writeThrough(work: StoreWork): Promise<void> {
 async function expectWritten(store: Pick<StoreServices, "blobs" | "directories" | "nars">): Promise<void> {
   expect(await store.blobs.findMissing([HELLO.digest, LARGE_DIGEST])).toEqual([]);
   expectBytes(await collect((await store.blobs.openRead(LARGE_DIGEST)) as AsyncIterable<Uint8Array>), LARGE);
-  expectBytes((await collectItems(store.blobs.readMany([HELLO.digest])))[0], HELLO.bytes);
+  expectBytes((await collectItems(store.blobs.readMany([HELLO])))[0], HELLO.bytes);
   const closure = await collectItems((await store.directories.getClosure(ROOT.digest)) as AsyncIterable<{ readonly digest: Uint8Array }>);
   expect(hexes(closure.map(({ digest }) => digest))).toEqual(hexes([ROOT.digest, LEAF.digest]));
   expect(await store.nars.byNarHash(NAR.narSha256)).toMatchObject({ narSize: 136 });
@@ -283,5 +283,5 @@ async function expectAll(store: Store): Promise<void> {
   await expectWritten(store);
   expect((await store.pathInfos.get(PATH_INFO.storePath.digest))?.signatures.map(({ keyName }) => keyName)).toEqual(["key", "another"]);
   expect(await store.documents.get(DOCUMENT.name)).toMatchObject({ name: DOCUMENT.name, size: 12 });
-  expectBytes((await collectItems(store.blobs.readMany([toSmallBlob(new Uint8Array(0)).digest])))[0], new Uint8Array(0));
+  expectBytes((await collectItems(store.blobs.readMany([toSmallBlob(new Uint8Array(0))])))[0], new Uint8Array(0));
 }

@@ -1,7 +1,27 @@
-/** `narbor serve` on a disk that is full soon: a tmpfs in a mount namespace of its own. */
-import { spawn } from "node:child_process";
-import { join } from "node:path";
+/** What runs on a disk that is full soon: a tmpfs in a mount namespace of its own. */
+import { execFile, spawn, spawnSync } from "node:child_process";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import type { FilledDisk } from "./fill-small-disk.ts";
 import { NARBOR_MAIN } from "./narbor-process.ts";
+
+const FILL_SMALL_DISK = resolve(import.meta.dirname, "fill-small-disk.ts");
+
+/** Leave a test out, and say so, where nothing can be mounted. In CI it runs, and fails. */
+export function skipWithoutMounts(skip: (condition: boolean, note: string) => void, what: string): void {
+  const canMount = spawnSync("unshare", ["-rm", "sh", "-c", 'mount -t tmpfs none "$0"', tmpdir()]).status === 0;
+  if (canMount || process.env["CI"] === "true") return;
+  console.log(`No user namespaces here: ${what} is not covered`);
+  skip(true, "no user namespaces");
+}
+
+/** Run `fill-small-disk.ts` on a disk of 24 MiB that is mounted at `directory`. */
+export async function fillSmallDisk(directory: string): Promise<FilledDisk> {
+  const script = 'mount -t tmpfs -o size=24m none "$1" && exec "$2" --import tsx "$3" "$1"';
+  const { stdout } = await promisify(execFile)("unshare", ["-rm", "sh", "-c", script, "sh", directory, process.execPath, FILL_SMALL_DISK]);
+  return JSON.parse(stdout) as FilledDisk;
+}
 
 export interface SmallDiskServer extends AsyncDisposable {
   readonly url: string;

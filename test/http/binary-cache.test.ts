@@ -335,7 +335,7 @@ describe("GET narinfo and .ls", () => {
 function withBlobs(store: Store, methods: Partial<BlobService>): Store {
   const { blobs } = store;
   return {
-    directorySizeProfile: store.directorySizeProfile,
+    directorySizeProfile: (options) => store.directorySizeProfile(options),
     directories: store.directories,
     pathInfos: store.pathInfos,
     nars: store.nars,

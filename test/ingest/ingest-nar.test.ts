@@ -55,7 +55,7 @@ describe("trees", () => {
   test("importNar() stores a tree that can be walked back to its NAR, however it is cut", async () => {
     for (const [, pieces] of [...cuts(referenceNar(directory({ a: TREE.type === "directory" ? symlink("x") : TREE, b: file("b") }))), ["", chunked(NAR, 4_097)] as const]) {
       await using store = new MemoryStore();
-      const { root } = await importNar(streamOf(pieces), store);
+      const { root } = await importNar(streamOf(pieces), servicesOf(store));
       expectBytes(referenceNar(await treeOf(root, store)), Buffer.concat(pieces));
     }
   });
@@ -285,14 +285,14 @@ describe("failures", () => {
     const stored = new Set<B3Digest>();
     for (let end = 0; end < nar.length; end++) {
       const source = new TrackedSource(chunked(nar.subarray(0, end), 100));
-      await expectCode(importNar(source, store), "ERR_NAR_INVALID", `input ends at byte ${end}`);
+      await expectCode(importNar(source, servicesOf(store)), "ERR_NAR_INVALID", `input ends at byte ${end}`);
       expect(source.closed).toBe(true);
     }
     for (const { digest } of CASTORE_VECTORS.nars["popdirectories"]?.documented.directories ?? []) {
       if ((await store.directories.get(digestOf(digest))) !== undefined) stored.add(digestOf(digest));
     }
     expect([...stored]).toEqual([]);
-    await importBytes(nar, store);
+    await importBytes(nar, servicesOf(store));
   });
 
   test("importNar() rejects with ERR_MISMATCH when a service calls a blob by another name", async () => {
@@ -414,7 +414,7 @@ describe("cancellation", () => {
     void source.atEnd.then(reached.resolve);
     const aborted = importNar(source, { ...servicesOf(store), signal: controller.signal });
     await reached.promise;
-    const other = importBytes(NAR, store);
+    const other = importBytes(NAR, servicesOf(store));
     controller.abort(reason);
     await expectReason(aborted, reason);
     expectBytes(referenceNar(await treeOf((await other).root, store)), NAR);
@@ -441,7 +441,7 @@ async function failAfterOne(content: AsyncIterable<Uint8Array>, failure: Error):
 /** The root directory's message of a NAR. */
 async function messageOf(nar: Uint8Array): Promise<Uint8Array | undefined> {
   await using store = new MemoryStore();
-  const { root } = await importBytes(nar, store);
+  const { root } = await importBytes(nar, servicesOf(store));
   return root.type === "directory" ? await store.directories.get(root.digest) : undefined;
 }
 
@@ -449,7 +449,7 @@ async function messageOf(nar: Uint8Array): Promise<Uint8Array | undefined> {
 async function treeOf(node: Node, store: MemoryStore): Promise<Tree> {
   if (node.type === "symlink") return { type: "symlink", target: node.target };
   if (node.type === "file") {
-    const [bytes] = await collectItems(store.blobs.readMany([node.digest]));
+    const [bytes] = await collectItems(store.blobs.readMany([node]));
     expect(bytes?.length).toBe(node.size);
     return { type: "file", bytes: bytes as Uint8Array, executable: node.executable };
   }

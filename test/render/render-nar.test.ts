@@ -3,6 +3,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
 import { PacksStore } from "../../src/backends/packs/packs-store.ts";
 import type { BlobService } from "../../src/castore/blob-service.ts";
+import type { ImportedNar } from "../../src/ingest/ingest-nar.ts";
 import { importNar } from "../../src/ingest/ingest-nar.ts";
 import { narListing } from "../../src/render/nar-listing.ts";
 import { planNar } from "../../src/render/nar-plan.ts";
@@ -13,11 +14,12 @@ import { collect, expectBytes, sampleBytes } from "../helpers/bytes.ts";
 import type { Tree } from "../helpers/reference-nar.ts";
 import { referenceNar } from "../helpers/reference-nar.ts";
 import { temporaryDirectory } from "../helpers/temporary-directory.ts";
+import { sourceOf } from "../helpers/tracked-source.ts";
 
 const name = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));
 
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
-  yield bytes;
+function importInto({ blobs, directories }: Store, nar: Uint8Array): Promise<ImportedNar> {
+  return importNar(sourceOf(nar), { blobs, directories });
 }
 
 async function openPacks(): Promise<Store> {
@@ -41,7 +43,7 @@ describe.for(STORES)("on %s", ([, open]) => {
     await fc.assert(
       fc.asyncProperty(arbitraryTree, async (tree) => {
         const nar = referenceNar(tree);
-        const { root, narSize } = await importNar(once(nar), store);
+        const { root, narSize } = await importInto(store, nar);
         const plan = await planNar(root, store);
         expect([narSize, plan.narSize]).toEqual([nar.length, nar.length]);
         expectBytes(await collect(renderNar(plan, store)), nar);
@@ -55,7 +57,7 @@ describe.for(STORES)("on %s", ([, open]) => {
     await fc.assert(
       fc.asyncProperty(arbitraryTree, fc.nat(), fc.nat(), async (tree, a, b) => {
         const nar = referenceNar(tree);
-        const plan = await planNar((await importNar(once(nar), store)).root, store);
+        const plan = await planNar((await importInto(store, nar)).root, store);
         const [start, end] = [a % nar.length, b % (nar.length + 100)].sort((x, y) => x - y) as [number, number];
         expectBytes(await collect(renderNar(plan, store, { start, end })), nar.subarray(start, end));
       }),
@@ -67,7 +69,7 @@ describe.for(STORES)("on %s", ([, open]) => {
     const store = await open();
     const files = Array.from({ length: 50 }, (_, index) => [name(String(index).padStart(2, "0")), { type: "file", bytes: sampleBytes(5000, index) }] as const);
     const nar = referenceNar({ type: "directory", entries: [...files, [name("large"), { type: "file", bytes: sampleBytes(2_000_000) }]] });
-    const plan = await planNar((await importNar(once(nar), store)).root, store);
+    const plan = await planNar((await importInto(store, nar)).root, store);
     let small = 0;
     let large = 0;
     const blobs: Pick<BlobService, "findMissing" | "readMany" | "openRead"> = {
@@ -89,7 +91,7 @@ describe.for(STORES)("on %s", ([, open]) => {
 
   test("planNar() says that a tree is not there, or not whole", async () => {
     const store = await open();
-    const { root } = await importNar(once(referenceNar({ type: "directory", entries: [[name("a"), { type: "file", bytes: name("x") }]] })), store);
+    const { root } = await importInto(store, referenceNar({ type: "directory", entries: [[name("a"), { type: "file", bytes: name("x") }]] }));
     const other = await open();
     await expect(planNar(root, other)).rejects.toMatchObject({ code: "ERR_NOT_FOUND" });
     await expect(planNar(root, { directories: store.directories, blobs: other.blobs })).rejects.toMatchObject({ code: "ERR_DATA_LOSS" });
@@ -98,7 +100,7 @@ describe.for(STORES)("on %s", ([, open]) => {
 
 test("renderNar() fails, and does not end, when a file is not as long as its directory says", async () => {
   const store = new MemoryStore();
-  const { root } = await importNar(once(referenceNar({ type: "directory", entries: [[name("a"), { type: "file", bytes: sampleBytes(1000) }]] })), store);
+  const { root } = await importInto(store, referenceNar({ type: "directory", entries: [[name("a"), { type: "file", bytes: sampleBytes(1000) }]] }));
   const plan = await planNar(root, store);
   async function* short(): AsyncGenerator<Uint8Array, void, undefined> {
     yield sampleBytes(999);
@@ -112,7 +114,7 @@ test("narListing() says where each file's contents are in the NAR, for any tree"
   await fc.assert(
     fc.asyncProperty(arbitraryTree, async (tree) => {
       const nar = referenceNar(tree);
-      const plan = await planNar((await importNar(once(nar), store)).root, store);
+      const plan = await planNar((await importInto(store, nar)).root, store);
       const listing = JSON.parse([...narListing(plan.tree)].join("")) as { version: number; root: Listed };
       expect(listing.version).toBe(1);
       checkListed(listing.root, tree, nar);

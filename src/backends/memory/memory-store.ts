@@ -1,7 +1,7 @@
 /** A store in memory: for tests, and the plainest reading of what the interfaces ask. */
 import { compareBytes } from "../../bytes/compare-bytes.ts";
 import { collectBytes, copyBytes } from "../../bytes/collect.ts";
-import type { BlobService, BlobStat, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
+import type { BlobRef, BlobService, BlobStat, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
 import { toSmallBlob } from "../../castore/blob-service.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { B3Digest } from "../../castore/digest.ts";
@@ -9,8 +9,9 @@ import { digestKey, formatDigest } from "../../castore/digest.ts";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
 import type { NamedDirectory } from "../../castore/directory-order.ts";
 import { ClosureValidator } from "../../castore/directory-order.ts";
-import { decodeDirectory } from "../../castore/directory-proto.ts";
+import { decodeDirectory, encodeEntry } from "../../castore/directory-proto.ts";
 import type { DirectoryService } from "../../castore/directory-service.ts";
+import type { Node } from "../../castore/node.ts";
 import { abortable } from "../../concurrency/abortable.ts";
 import { NarborError } from "../../errors.ts";
 import type { DocumentIndex, DocumentRecord } from "../../store/document-index.ts";
@@ -75,11 +76,11 @@ class MemoryBlobService implements BlobService {
     return bytes === undefined ? undefined : this.#read(bytes.subarray(options?.start ?? 0, options?.end ?? bytes.length), options);
   }
 
-  async *readMany(digests: Iterable<B3Digest> | AsyncIterable<B3Digest>, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
-    for await (const digest of abortable(digests, options?.signal)) {
+  async *readMany(blobs: Iterable<BlobRef> | AsyncIterable<BlobRef>, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
+    for await (const { digest, size } of abortable(blobs, options?.signal)) {
       this.#lifetime.check(options);
       const bytes = this.#blobs.get(digestKey(digest));
-      if (bytes === undefined) throw new NarborError("ERR_NOT_FOUND", `Cannot read blob ${formatDigest(digest)}: it is not stored`);
+      if (bytes?.length !== size) throw notStored({ digest, size }, bytes?.length);
       yield bytes;
     }
   }
@@ -88,6 +89,11 @@ class MemoryBlobService implements BlobService {
     this.#lifetime.check(options);
     if (bytes.length > 0) yield bytes;
   }
+}
+
+function notStored({ digest, size }: BlobRef, found: number | undefined): NarborError {
+  const what = found === undefined ? "it is not stored" : `it has ${found} bytes, not ${size}`;
+  return new NarborError("ERR_NOT_FOUND", `Cannot read blob ${formatDigest(digest)}: ${what}`);
 }
 
 class MemoryDirectoryService implements DirectoryService {
@@ -179,6 +185,7 @@ class MemoryPathInfoService implements PathInfoService {
 class MemoryNarIndex implements NarIndex {
   readonly #lifetime: Lifetime;
   readonly #nars = new Map<string, NarRecord>();
+  readonly #roots = new Map<string, NarRecord>();
   readonly #files = new Map<string, NarFileRecord & NarRecord>();
 
   constructor(lifetime: Lifetime) {
@@ -195,9 +202,15 @@ class MemoryNarIndex implements NarIndex {
     return this.#files.get(digestKey(fileSha256));
   }
 
+  async byRoot(root: Node, options?: CallOptions): Promise<NarRecord | undefined> {
+    this.#lifetime.check(options);
+    return this.#roots.get(digestKey(encodeEntry(root)));
+  }
+
   async put(nar: NarRecord, file?: NarFileRecord, options?: CallOptions): Promise<void> {
     this.#lifetime.check(options);
     this.#nars.set(digestKey(nar.narSha256), nar);
+    this.#roots.set(digestKey(encodeEntry(nar.root)), nar);
     if (file !== undefined) this.#files.set(digestKey(file.fileSha256), { ...file, ...nar });
   }
 }
@@ -222,7 +235,7 @@ class MemoryDocumentIndex implements DocumentIndex {
 }
 
 export class MemoryStore implements Store {
-  readonly directorySizeProfile: DirectorySizeProfile;
+  readonly #directorySizeProfile: DirectorySizeProfile;
   readonly #lifetime = new Lifetime();
   readonly blobs: BlobService = new MemoryBlobService(this.#lifetime);
   readonly directories: DirectoryService = new MemoryDirectoryService(this.#lifetime);
@@ -231,7 +244,12 @@ export class MemoryStore implements Store {
   readonly documents: DocumentIndex = new MemoryDocumentIndex(this.#lifetime);
 
   constructor(directorySizeProfile: DirectorySizeProfile = "documented") {
-    this.directorySizeProfile = directorySizeProfile;
+    this.#directorySizeProfile = directorySizeProfile;
+  }
+
+  async directorySizeProfile(options?: CallOptions): Promise<DirectorySizeProfile> {
+    this.#lifetime.check(options);
+    return this.#directorySizeProfile;
   }
 
   begin(): StoreWork {

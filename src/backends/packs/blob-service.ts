@@ -1,4 +1,4 @@
-import type { BlobService, BlobStat, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
+import type { BlobRef, BlobService, BlobStat, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey, formatDigest, toB3Digest } from "../../castore/digest.ts";
@@ -108,9 +108,9 @@ export class PacksBlobService implements BlobService {
     return isWhole && chunks.length > 1 ? verified(bytes, digest) : bytes;
   }
 
-  async *readMany(digests: Iterable<B3Digest> | AsyncIterable<B3Digest>, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
+  async *readMany(blobs: Iterable<BlobRef> | AsyncIterable<BlobRef>, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
     this.#core.check(options);
-    for await (const bytes of mapConcurrent(Symbol.asyncIterator in digests ? abortable(digests, options?.signal) : digests, BLOBS_AHEAD, (digest) => this.#readWhole(digest, options))) {
+    for await (const bytes of mapConcurrent(Symbol.asyncIterator in blobs ? abortable(blobs, options?.signal) : blobs, BLOBS_AHEAD, (blob) => this.#readWhole(blob, options))) {
       this.#core.check(options);
       yield bytes;
     }
@@ -130,12 +130,14 @@ export class PacksBlobService implements BlobService {
     groups.add(this.#core.writer.addRecord({ type: "blob", digest, size, chunks }));
   }
 
-  async #readWhole(digest: B3Digest, options: CallOptions | undefined): Promise<Uint8Array> {
+  async #readWhole({ digest, size }: BlobRef, options: CallOptions | undefined): Promise<Uint8Array> {
     this.#core.check(options);
     const location = this.#core.index.chunk(digest);
-    if (location !== undefined) return await this.#readAt(location, digest);
-    const chunks = this.#core.index.splitBlob(digest);
+    const chunks = location === undefined ? this.#core.index.splitBlob(digest) : [{ digest, length: location.length }];
     if (chunks === undefined) throw new NarborError("ERR_NOT_FOUND", `Cannot read blob ${formatDigest(digest)}: it is not stored`);
+    const found = chunks.reduce((sum, { length }) => sum + length, 0);
+    if (found !== size) throw new NarborError("ERR_NOT_FOUND", `Cannot read blob ${formatDigest(digest)}: it has ${found} bytes, not ${size}`);
+    if (location !== undefined) return await this.#readAt(location, digest);
     const bytes = concatBytes(await Promise.all(chunks.map((chunk) => this.#readChunk(chunk.digest, options))));
     if (!equalBytes(blake3(bytes), digest)) throw otherBlob(digest);
     return bytes;

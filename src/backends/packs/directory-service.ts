@@ -1,7 +1,8 @@
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { B3Digest } from "../../castore/digest.ts";
-import { digestKey, formatDigest } from "../../castore/digest.ts";
+import { formatDigest } from "../../castore/digest.ts";
+import { DigestTable } from "../../castore/digest-table.ts";
 import type { NamedDirectory } from "../../castore/directory-order.ts";
 import { ClosureValidator } from "../../castore/directory-order.ts";
 import { readDirectory } from "../../castore/directory-proto.ts";
@@ -10,16 +11,17 @@ import { abortable } from "../../concurrency/abortable.ts";
 import { nextTurn } from "../../concurrency/next-turn.ts";
 import { NarborError } from "../../errors.ts";
 import { blake3 } from "../../hash/blake3.ts";
+import { DirectorySpool } from "./directory-spool.ts";
+import { DIRECTORIES_PER_QUERY } from "./index-database.ts";
 import type { Group } from "./pack-writer.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
 
 /**
- * Directories written before the event loop gets a turn. What is written in one turn is committed together, so a closure of up to so many shows
- * all at once; of a larger one, whole subtrees may be readable a moment before its root.
+ * Directories written before the event loop gets a turn. What is written in one turn is committed together, so a closure of up to so many, and no more
+ * than a spool keeps in memory, shows all at once; of a larger one, whole subtrees may be readable a moment before its root.
  */
 const WRITES_PER_TURN = 16_384;
-/** Directories read, and bytes of them checked, before the event loop gets a turn. */
-const DIRECTORIES_PER_TURN = 256;
+/** Bytes of directories checked before the event loop gets a turn. */
 const BYTES_PER_TURN = 256 * 1024;
 /** A small directory costs as much to check as so many bytes of a large one. */
 const BYTES_PER_DIRECTORY = 512;
@@ -35,71 +37,86 @@ export class PacksDirectoryService implements DirectoryService {
 
   async get(digest: B3Digest, options?: CallOptions): Promise<Uint8Array | undefined> {
     this.#core.check(options);
-    return this.#read(digest);
+    const bytes = this.#core.index.directory(digest);
+    return bytes === undefined ? undefined : verified(bytes, digest);
   }
 
   async getClosure(root: B3Digest, options?: CallOptions): Promise<AsyncIterable<NamedDirectory> | undefined> {
     this.#core.check(options);
-    const bytes = this.#read(root);
-    return bytes === undefined ? undefined : this.#walk({ digest: root, bytes }, options);
+    return this.#core.index.hasDirectory(root) ? this.#walk(root, options) : undefined;
   }
 
   async putClosure(directories: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, options?: CallOptions): Promise<B3Digest> {
     this.#core.check(options);
     const validator = new ClosureValidator();
-    const closure: NamedDirectory[] = [];
+    await using spool = new DirectorySpool(this.#core.directory);
     let untilTurn = BYTES_PER_TURN;
     for await (const bytes of abortable(directories, options?.signal)) {
-      const directory = validator.add(bytes);
-      if (directory !== undefined) closure.push(directory);
+      if (validator.add(bytes) !== undefined) spool.add(bytes);
       untilTurn -= bytes.length + BYTES_PER_DIRECTORY;
       if (untilTurn > 0) continue;
+      await spool.flush();
       await nextTurn();
       untilTurn = BYTES_PER_TURN;
     }
     const root = validator.finish();
-    const groups = new Set<Group | undefined>();
-    // Leaves first in the packs too: a log that is cut off anywhere holds no directory without its children.
-    for (const [position, { digest, bytes }] of closure.entries()) {
-      if (position % WRITES_PER_TURN === WRITES_PER_TURN - 1) {
-        await nextTurn();
-        await this.#core.writer.ready();
-        this.#core.check(options);
-      }
-      this.#sink.check(groups);
-      if (!this.#core.index.hasDirectory(digest)) groups.add(this.#core.writer.addRecord({ type: "directory", message: bytes }));
-    }
-    await this.#sink.settle(groups);
+    await this.#write(validator.digests, spool, options);
     return root;
   }
 
-  async *#walk(root: NamedDirectory, options: CallOptions | undefined): AsyncGenerator<NamedDirectory, void, undefined> {
-    const seen = new Set([digestKey(root.digest)]);
-    let level: NamedDirectory[] = [root];
-    while (level.length > 0) {
-      const next: NamedDirectory[] = [];
-      for (const [position, directory] of level.entries()) {
-        if (position % DIRECTORIES_PER_TURN === DIRECTORIES_PER_TURN - 1) await nextTurn();
-        yield directory;
-        for (const { node } of readDirectory(directory.bytes)) {
-          if (node.type !== "directory" || seen.has(digestKey(node.digest))) continue;
-          seen.add(digestKey(node.digest));
-          // The reader may have taken its time with the last one.
+  /** Leaves first in the packs too: a log that is cut off anywhere holds no directory without its children. */
+  async #write(digests: ClosureValidator["digests"], spool: DirectorySpool, options: CallOptions | undefined): Promise<void> {
+    let position = 0;
+    /** What was written and need not be durable yet; all but the last are on their way. */
+    const groups: Group[] = [];
+    for await (const messages of spool.runs()) {
+      this.#core.check(options);
+      for (const message of messages) {
+        if (position % WRITES_PER_TURN === WRITES_PER_TURN - 1) {
+          await nextTurn();
+          await this.#core.writer.ready();
+          // One group fills while another becomes durable: however slow the disk is, no more of them are kept in memory.
+          while (groups.length > 1) await groups.shift()?.done;
           this.#core.check(options);
-          const bytes = this.#read(node.digest);
-          if (bytes === undefined) throw new NarborError("ERR_DATA_LOSS", `Cannot read directory ${formatDigest(node.digest)}: it is not stored`);
-          next.push({ digest: node.digest, bytes });
         }
+        this.#sink.check(groups);
+        const digest = digests.at(position++);
+        if (this.#core.index.hasDirectory(digest)) continue;
+        const group = this.#core.writer.addRecord({ type: "directory", message });
+        if (group !== groups.at(-1)) groups.push(group);
       }
-      level = next;
     }
+    await this.#sink.settle(groups);
   }
 
-  #read(digest: B3Digest): Uint8Array | undefined {
-    const bytes = this.#core.index.directory(digest);
-    if (bytes !== undefined && !equalBytes(blake3(bytes), digest)) {
-      throw new NarborError("ERR_DATA_LOSS", `Cannot read directory ${formatDigest(digest)}: the index holds other bytes`);
+  async *#walk(root: B3Digest, options: CallOptions | undefined): AsyncGenerator<NamedDirectory, void, undefined> {
+    // Numbered as they are found, which makes it the queue of a walk breadth first too.
+    const found = new DigestTable();
+    found.add(root);
+    let untilTurn = BYTES_PER_TURN;
+    this.#core.check(options);
+    for (let next = 0; next < found.size; ) {
+      const wanted = Array.from({ length: Math.min(DIRECTORIES_PER_QUERY, found.size - next) }, (_, position) => found.at(next + position));
+      next += wanted.length;
+      const messages = this.#core.index.directories(wanted);
+      for (const [position, digest] of wanted.entries()) {
+        const bytes = messages[position] ?? this.#core.index.directory(digest);
+        if (bytes === undefined) throw new NarborError("ERR_DATA_LOSS", `Cannot read directory ${formatDigest(digest)}: it is not stored`);
+        for (const { node } of readDirectory(verified(bytes, digest))) if (node.type === "directory") found.add(node.digest);
+        yield { digest, bytes };
+        untilTurn -= bytes.length + BYTES_PER_DIRECTORY;
+        if (untilTurn <= 0) {
+          await nextTurn();
+          untilTurn = BYTES_PER_TURN;
+        }
+        // The reader may have taken its time.
+        this.#core.check(options);
+      }
     }
-    return bytes;
   }
+}
+
+function verified(bytes: Uint8Array, digest: B3Digest): Uint8Array {
+  if (equalBytes(blake3(bytes), digest)) return bytes;
+  throw new NarborError("ERR_DATA_LOSS", `Cannot read directory ${formatDigest(digest)}: the index holds other bytes`);
 }

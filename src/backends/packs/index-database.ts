@@ -8,6 +8,7 @@ import Database from "better-sqlite3";
 import type { B3Digest } from "../../castore/digest.ts";
 import { toB3Digest } from "../../castore/digest.ts";
 import { decodeRootNode, encodeEntry } from "../../castore/directory-proto.ts";
+import type { Node } from "../../castore/node.ts";
 import type { Codec } from "../../compression/codec.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import type { DocumentRecord } from "../../store/document-index.ts";
@@ -59,6 +60,11 @@ export interface ChunkCheck extends Disposable {
   unseenChunks(): Iterable<B3Digest>;
 }
 
+/** Most directories to ask for at once. */
+export const DIRECTORIES_PER_QUERY = 128;
+/** Larger messages are not given where several are asked for. */
+const BATCHED_MESSAGE_BYTES = 64 * 1024;
+
 /** How long one process waits for another's write. */
 const BUSY_TIMEOUT_MS = 30_000;
 
@@ -95,6 +101,7 @@ CREATE TABLE IF NOT EXISTS nars (
   nar_size INTEGER NOT NULL,
   root BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS nars_by_root ON nars (root);
 CREATE TABLE IF NOT EXISTS nar_files (
   file_sha256 BLOB PRIMARY KEY,
   file_size INTEGER NOT NULL,
@@ -160,6 +167,21 @@ export class IndexDatabase implements Disposable {
     return this.#statements.getDirectory.get(digest)?.message;
   }
 
+  /**
+   * Messages of several directories in one query, in the order asked. Undefined where one is not stored, and where one of several has more
+   * than 64 KiB: many at once must not take much memory, so whoever wants that one asks for it alone.
+   *
+   * @param digests at most DIRECTORIES_PER_QUERY
+   */
+  directories(digests: readonly B3Digest[]): readonly (Uint8Array | undefined)[] {
+    const messages: (Uint8Array | undefined)[] = digests.map(() => undefined);
+    const [first] = digests;
+    // A query that is made for many takes twice as long for one.
+    if (digests.length === 1 && first !== undefined) return [this.directory(first)];
+    for (const { position, message } of this.#statements.getDirectories(digests)) messages[position] = message;
+    return messages;
+  }
+
   hasDirectory(digest: B3Digest): boolean {
     return this.#statements.hasDirectory.get(digest) !== undefined;
   }
@@ -194,6 +216,11 @@ export class IndexDatabase implements Disposable {
     const nar = row === undefined ? undefined : this.nar(row.nar_sha256);
     if (row === undefined || nar === undefined) return undefined;
     return { fileSha256, fileSize: row.file_size, codec: row.codec as Codec, ...nar };
+  }
+
+  narOfRoot(root: Node): NarRecord | undefined {
+    const row = this.#statements.getNarOfRoot.get(encodeEntry(root));
+    return row === undefined ? undefined : { narSha256: row.nar_sha256, narSize: row.nar_size, root };
   }
 
   document(name: string): DocumentRecord | undefined {
@@ -388,6 +415,17 @@ function* iterating<T>(rows: Iterable<T>): Generator<T, void, undefined> {
   }
 }
 
+/** One statement for any number of digests: those that are wanting are NULL, which equals nothing. */
+function directoriesQuery(database: Database.Database) {
+  const places = Array.from({ length: DIRECTORIES_PER_QUERY }, (_, position) => `(${position}, ?)`);
+  // The cross join keeps to the order in which SQLite is to go: one look into the directories for each that is wanted.
+  const statement = database.prepare<(Uint8Array | null)[], { position: number; message: Uint8Array }>(
+    `WITH wanted (position, digest) AS (VALUES ${places.join(", ")})
+     SELECT position, message FROM wanted CROSS JOIN directories USING (digest) WHERE length(message) <= ${BATCHED_MESSAGE_BYTES}`,
+  );
+  return (digests: readonly B3Digest[]) => reading(() => statement.all(...digests, ...places.slice(digests.length).map(() => null)));
+}
+
 function prepareStatements(database: Database.Database) {
   const one = <Row>(sql: string): { get(key: unknown): Row | undefined } => {
     const statement = database.prepare<[unknown], Row>(sql);
@@ -403,6 +441,7 @@ function prepareStatements(database: Database.Database) {
     hasSplitBlob: one<unknown>("SELECT 1 FROM blobs WHERE digest = ?"),
     addBlob: database.prepare("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)"),
     getDirectory: one<{ message: Uint8Array }>("SELECT message FROM directories WHERE digest = ?"),
+    getDirectories: directoriesQuery(database),
     hasDirectory: one<unknown>("SELECT 1 FROM directories WHERE digest = ?"),
     addDirectory: database.prepare("INSERT OR IGNORE INTO directories VALUES (?, ?)"),
     allDirectories: database.prepare<[], { digest: Uint8Array; message: Uint8Array }>("SELECT digest, message FROM directories"),
@@ -415,6 +454,7 @@ function prepareStatements(database: Database.Database) {
        WHERE excluded.time >= time`,
     ),
     getNar: one<{ nar_size: number; root: Uint8Array }>("SELECT nar_size, root FROM nars WHERE nar_sha256 = ?"),
+    getNarOfRoot: one<{ nar_sha256: Uint8Array; nar_size: number }>("SELECT nar_sha256, nar_size FROM nars WHERE root = ? LIMIT 1"),
     addNar: database.prepare("INSERT OR IGNORE INTO nars VALUES (?, ?, ?)"),
     getNarFile: one<{ file_size: number; codec: string; nar_sha256: Uint8Array }>(
       "SELECT file_size, codec, nar_sha256 FROM nar_files WHERE file_sha256 = ?",

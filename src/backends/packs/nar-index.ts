@@ -1,4 +1,5 @@
 import type { CallOptions } from "../../castore/call-options.ts";
+import type { Node } from "../../castore/node.ts";
 import type { NarFileRecord, NarIndex, NarRecord } from "../../store/nar-index.ts";
 import type { Group } from "./pack-writer.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
@@ -20,6 +21,11 @@ export class PacksNarIndex implements NarIndex {
   async byFileHash(fileSha256: Uint8Array, options?: CallOptions): Promise<(NarFileRecord & NarRecord) | undefined> {
     this.#core.check(options);
     return this.#core.index.narFile(fileSha256);
+  }
+
+  async byRoot(root: Node, options?: CallOptions): Promise<NarRecord | undefined> {
+    this.#core.check(options);
+    return this.#core.index.narOfRoot(root);
   }
 
   async put(nar: NarRecord, file?: NarFileRecord, options?: CallOptions): Promise<void> {

@@ -6,13 +6,16 @@ import type { Group, PackWriter } from "./pack-writer.ts";
 
 /** What the services of one open store share. */
 export class PacksCore {
+  /** The store's. */
+  readonly directory: string;
   readonly index: IndexDatabase;
   readonly files: PackFiles;
   readonly writer: PackWriter;
   readonly #packNames = new Map<number, string>();
   #closed = false;
 
-  constructor(index: IndexDatabase, files: PackFiles, writer: PackWriter) {
+  constructor(directory: string, index: IndexDatabase, files: PackFiles, writer: PackWriter) {
+    this.directory = directory;
     this.index = index;
     this.files = files;
     this.writer = writer;

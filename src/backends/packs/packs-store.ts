@@ -5,13 +5,16 @@
  */
 import { mkdir, readdir, rename, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
+import type { CallOptions } from "../../castore/call-options.ts";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
 import { NarborError } from "../../errors.ts";
+import type { DescribedStore } from "../../store/described-store.ts";
 import type { CheckableStore, StoreCheck } from "../../store/store-check.ts";
 import type { Store, StoreWork } from "../../store/store.ts";
 import { PacksBlobService } from "./blob-service.ts";
 import { PacksDirectoryService } from "./directory-service.ts";
 import { PacksDocumentIndex } from "./document-index.ts";
+import { removeLeftOverSpools } from "./directory-spool.ts";
 import { IndexDatabase } from "./index-database.ts";
 import { PacksNarIndex } from "./nar-index.ts";
 import type { BlockCompression } from "./pack-appender.ts";
@@ -40,14 +43,14 @@ export interface PacksStoreOptions {
 }
 
 /** What a store's directory may hold: its own files, what a crash left of making it, and what a file system puts at its root. */
-const OWN_NAMES = /^(\.?narbor\.json.*|packs|index\.sqlite.*|lost\+found)$/;
+const OWN_NAMES = /^(\.?narbor\.json.*|\.spool-.*|packs|index\.sqlite.*|lost\+found)$/;
 
 /** Level 1: see docs/decisions/0004-block-compression.md. */
 const DEFAULT_COMPRESSION = 1;
 
-export class PacksStore implements Store, CheckableStore {
+export class PacksStore implements Store, DescribedStore, CheckableStore {
   readonly directory: string;
-  readonly directorySizeProfile: DirectorySizeProfile;
+  readonly #directorySizeProfile: DirectorySizeProfile;
   readonly blobs: PacksBlobService;
   readonly directories: PacksDirectoryService;
   readonly pathInfos: PacksPathInfoService;
@@ -60,7 +63,7 @@ export class PacksStore implements Store, CheckableStore {
   private constructor(directory: string, directorySizeProfile: DirectorySizeProfile, core: PacksCore, written: WrittenBytes) {
     this.#written = written;
     this.directory = directory;
-    this.directorySizeProfile = directorySizeProfile;
+    this.#directorySizeProfile = directorySizeProfile;
     this.#core = core;
     const sink = new DurableSink(core.writer);
     ({ blobs: this.blobs, directories: this.directories, nars: this.nars } = importServices(core, sink));
@@ -77,6 +80,8 @@ export class PacksStore implements Store, CheckableStore {
     const format = await openFormat(directory, options);
     const packs = join(directory, "packs");
     await makeDirectory(packs);
+    // No reason to refuse a store: whatever is wrong with its directory shows below, where it matters.
+    await removeLeftOverSpools(directory).catch(() => undefined);
     const file = join(directory, "index.sqlite");
     const { index, before } = options.rebuildIndex === true ? await openEmptiedIndex(file) : { index: new IndexDatabase(file), before: undefined };
     const files = new PackFiles(packs);
@@ -90,7 +95,12 @@ export class PacksStore implements Store, CheckableStore {
     const compression = options.compression ?? DEFAULT_COMPRESSION;
     const writer = new PackWriter(index, () => new PackAppender(files, index, compression));
     const written = options.rebuildIndex === true ? (before ?? "unknown") : "indexed";
-    return new PacksStore(directory, format.directorySizeProfile, new PacksCore(index, files, writer), written);
+    return new PacksStore(directory, format.directorySizeProfile, new PacksCore(directory, index, files, writer), written);
+  }
+
+  async directorySizeProfile(options?: CallOptions): Promise<DirectorySizeProfile> {
+    this.#core.check(options);
+    return this.#directorySizeProfile;
   }
 
   begin(): StoreWork {
@@ -112,6 +122,18 @@ export class PacksStore implements Store, CheckableStore {
   /** How much there is of what. */
   counts(): ReturnType<IndexDatabase["counts"]> {
     return this.#core.index.counts();
+  }
+
+  get name(): string {
+    return this.directory;
+  }
+
+  /** How much there is of what. */
+  async describe(): Promise<Readonly<Record<string, string | number>>> {
+    this.#core.check(undefined);
+    const { chunks, directories, pathInfos, nars, contentBytes } = this.counts();
+    const packBytes = await this.packBytes();
+    return { store: this.directory, directorySize: this.#directorySizeProfile, paths: pathInfos, nars, directories, chunks, contentBytes, packBytes };
   }
 
   /** Bytes that all packs take on the disk. */

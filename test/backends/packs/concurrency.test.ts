@@ -68,8 +68,8 @@ test("a store that is opened while another writes takes in nothing half-written"
   for (let times = 0; times < 10; times++) {
     await withStore(temporary.path, async (store) => {
       const missing = new Set((await store.blobs.findMissing(blobs.map(({ digest }) => digest))).map(String));
-      for (const { digest, bytes } of blobs.filter((blob) => !missing.has(String(blob.digest)))) {
-        expectBytes((await collectItems(store.blobs.readMany([digest])))[0], bytes);
+      for (const blob of blobs.filter(({ digest }) => !missing.has(String(digest)))) {
+        expectBytes((await collectItems(store.blobs.readMany([blob])))[0], blob.bytes);
       }
     });
   }

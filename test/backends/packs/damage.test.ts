@@ -47,10 +47,10 @@ test.for([["none"], [1]] as const)("a byte flipped anywhere in a pack (compressi
   for (let at = 0; at < good.length; at++) {
     await flip(pack, at);
     await using store = await PacksStore.open(path);
-    for (const { digest, bytes } of [HELLO, OTHER]) {
+    for (const { digest, size, bytes } of [HELLO, OTHER]) {
       for (const read of [
         async () => await collect((await store.blobs.openRead(digest)) as AsyncIterable<Uint8Array>),
-        async () => (await collectItems(store.blobs.readMany([digest])))[0],
+        async () => (await collectItems(store.blobs.readMany([{ digest, size }])))[0],
       ]) {
         const found = await read().catch((error: unknown) => (isNarborError(error, "ERR_DATA_LOSS") ? "lost" : Promise.reject(error)));
         if (found === "lost") lost.add(`${at} ${hexes([digest])[0]}`);
@@ -87,7 +87,7 @@ test("check() reads the disk and not what was read before", async () => {
   const { path } = temporary;
   await makeStore(path, "none");
   await using store = await PacksStore.open(path);
-  await collectItems(store.blobs.readMany([HELLO.digest]));
+  await collectItems(store.blobs.readMany([HELLO]));
   const pack = await onlyPack(path);
   await flip(pack, (await readFile(pack)).indexOf("Hello World!"));
   expect(namedIn(await checked(store))).toEqual(expect.arrayContaining(hexes([HELLO.digest])));
@@ -126,7 +126,7 @@ test("a damaged chunk of a large blob is ERR_DATA_LOSS in its turn, and ranges b
     const before = Buffer.concat(taken);
     expect(before.length).toBeLessThanOrEqual(first);
     expectBytes(before, LARGE.subarray(0, before.length));
-    await expectCode(collectItems(store.blobs.readMany([digest])), "ERR_DATA_LOSS");
+    await expectCode(collectItems(store.blobs.readMany([{ digest, size: LARGE.length }])), "ERR_DATA_LOSS");
     const range = async (start: number, end: number): Promise<Uint8Array> => await collect((await store.blobs.openRead(digest, { start, end })) as AsyncIterable<Uint8Array>);
     expectBytes(await range(0, first), LARGE.subarray(0, first));
     expectBytes(await range(first + second, LARGE.length), LARGE.subarray(first + second));
@@ -146,7 +146,7 @@ test("a blob that was lost is whole again when it is put again after the index w
     async (store) => {
       expect(await store.blobs.findMissing([HELLO.digest])).toHaveLength(1);
       await store.blobs.putMany([HELLO]);
-      expectBytes((await collectItems(store.blobs.readMany([HELLO.digest])))[0], HELLO.bytes);
+      expectBytes((await collectItems(store.blobs.readMany([HELLO])))[0], HELLO.bytes);
       expectBytes(await store.directories.get(LEAF.digest), LEAF.bytes);
     },
     { rebuildIndex: true },
@@ -178,8 +178,8 @@ test("a pack that is gone is ERR_DATA_LOSS for what it held, and check() names i
   await rm(await onlyPack(path));
   await withStore(path, async (store) => {
     await store.blobs.putMany([kept]);
-    await expectCode(collectItems(store.blobs.readMany([HELLO.digest])), "ERR_DATA_LOSS", "it is not there");
-    expectBytes((await collectItems(store.blobs.readMany([kept.digest])))[0], kept.bytes);
+    await expectCode(collectItems(store.blobs.readMany([HELLO])), "ERR_DATA_LOSS", "it is not there");
+    expectBytes((await collectItems(store.blobs.readMany([kept])))[0], kept.bytes);
     expect(namedIn(await checked(store))).toEqual(expect.arrayContaining(hexes([HELLO.digest, OTHER.digest])));
   });
   expect(await packFiles(path)).toHaveLength(1);

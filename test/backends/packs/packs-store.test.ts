@@ -72,11 +72,22 @@ describe("opening", () => {
     await expectCode(PacksStore.open(temporary.path, { create: true }), "ERR_STORE", "narbor.json is not one that narbor wrote");
   });
 
+  test("PacksStore.open() of a store whose index was made before byRoot() was there finds its NARs by their roots", async () => {
+    await using temporary = await temporaryDirectory();
+    const { path } = temporary;
+    const nar = { narSha256: sha256Of("nar"), narSize: 1, root: ROOT.node };
+    await withStore(path, (store) => store.nars.put(nar));
+    const index = new Database(join(path, "index.sqlite"));
+    index.exec("DROP INDEX nars_by_root");
+    index.close();
+    await withStore(path, async (store) => expect((await store.nars.byRoot(ROOT.node))?.narSize).toBe(1));
+  });
+
   test.for(PROFILES)("PacksStore.open() keeps the %s profile that the store was made with", async (profile) => {
     await using temporary = await temporaryDirectory();
-    await withStore(temporary.path, async (store) => expect(store.directorySizeProfile).toBe(profile), { directorySizeProfile: profile });
+    await withStore(temporary.path, async (store) => expect(await store.directorySizeProfile()).toBe(profile), { directorySizeProfile: profile });
     for (const directorySizeProfile of PROFILES) {
-      await withStore(temporary.path, async (store) => expect(store.directorySizeProfile).toBe(profile), { directorySizeProfile });
+      await withStore(temporary.path, async (store) => expect(await store.directorySizeProfile()).toBe(profile), { directorySizeProfile });
     }
   });
 
@@ -234,8 +245,8 @@ describe("sharing", () => {
     await withStore(
       path,
       async (store) => {
-        expectBytes((await collectItems(store.blobs.readMany([toSmallBlob(text).digest])))[0], text);
-        expectBytes((await collectItems(store.blobs.readMany([toSmallBlob(noise).digest])))[0], noise);
+        expectBytes((await collectItems(store.blobs.readMany([toSmallBlob(text)])))[0], text);
+        expectBytes((await collectItems(store.blobs.readMany([toSmallBlob(noise)])))[0], noise);
         expect(await checked(store)).toEqual([]);
       },
       { compression: compression === "none" ? 1 : "none" },
