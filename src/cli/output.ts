@@ -7,14 +7,23 @@ import { errorMessage } from "../errors.ts";
 /** Between two looks at the progress line. */
 const PROGRESS_MILLISECONDS = 100;
 
+/** What terminals understand. */
+const CLEAR_BELOW = "\u001b[J";
+const WRAP_ON = "\u001b[?7h";
+const WRAP_OFF = "\u001b[?7l";
+
 /** `error: …` on stderr. */
 export function printError(error: unknown): void {
-  process.stderr.write(`${colors.createColors(hasColors()).red("error:")} ${describe(error)}\n`);
+  process.stderr.write(errorLine(error));
 }
 
 /** `warning: …` on stderr. */
 export function printWarning(message: string): void {
   process.stderr.write(`${colors.createColors(hasColors()).yellow("warning:")} ${message}\n`);
+}
+
+function errorLine(error: unknown): string {
+  return `${colors.createColors(hasColors()).red("error:")} ${describe(error)}\n`;
 }
 
 /** Colours are for a terminal. picocolors alone would also colour what CI collects. */
@@ -78,6 +87,102 @@ export function startProgress(label: string, totalBytes: number | undefined): Pr
     },
     stop: () => bar.stop(),
   };
+}
+
+/** Lines that tell how far several pieces of work are that go on at once, and all of them together. */
+export interface MultiProgress {
+  /** How much there is to do in all. */
+  plan(totalBytes: number, totalPieces: number): void;
+  /** One more piece is under way. */
+  start(label: string, totalBytes: number): PieceProgress;
+  /** `error: …` on stderr, above these lines. */
+  printError(error: unknown): void;
+  stop(): void;
+}
+
+/** A piece of work among others. */
+export interface PieceProgress {
+  /** Bytes done of this piece. */
+  update(bytes: number): void;
+  /** This piece has ended; what was left of it counts as done. */
+  stop(): void;
+}
+
+/** @param label of the line that tells of all pieces together */
+export function startMultiProgress(label: string): MultiProgress {
+  if (!process.stderr.isTTY) return { plan: () => undefined, start: () => ({ update: () => undefined, stop: () => undefined }), printError, stop: () => undefined };
+  const bars = new cliProgress.MultiBar(
+    { format: formatProgressLine, stream: process.stderr, clearOnComplete: true, hideCursor: true, noTTYOutput: false, fps: 1000 / PROGRESS_MILLISECONDS, barsize: 24, forceRedraw: true },
+    cliProgress.Presets.shades_classic,
+  );
+  const begun = performance.now();
+  const underway = new Set<PieceUnderway>();
+  const lines: cliProgress.SingleBar[] = [];
+  let whole: cliProgress.SingleBar | undefined;
+  let total = { bytes: 0, pieces: 0 };
+  let done = { bytes: 0, pieces: 0 };
+  // Lines are filled in when they are drawn. Those that no piece needs any more stay, empty: lines that come and go make the rest jump.
+  bars.on("update-pre", () => {
+    const rate = formatBytes(done.bytes / Math.max(0.001, (performance.now() - begun) / 1000));
+    const note = `${formatBytes(done.bytes)} of ${formatBytes(total.bytes)}  ${rate}/s  ${done.pieces} of ${total.pieces} paths`;
+    whole?.update(done.bytes, { label, note } satisfies ProgressLine);
+    const pieces = [...underway];
+    for (const [index, line] of lines.entries()) {
+      const piece = pieces[index];
+      line.setTotal(piece?.totalBytes ?? 1);
+      line.update(piece?.bytes ?? 0, { label: piece?.label ?? "", note: piece === undefined ? "" : formatBytes(piece.totalBytes) } satisfies ProgressLine);
+    }
+  });
+  return {
+    plan(totalBytes, totalPieces) {
+      total = { bytes: totalBytes, pieces: totalPieces };
+      whole = bars.create(totalBytes, 0, { label, note: "" } satisfies ProgressLine);
+    },
+    start(pieceLabel, totalBytes) {
+      const piece: PieceUnderway = { label: shorten(pieceLabel), totalBytes, bytes: 0 };
+      underway.add(piece);
+      if (underway.size > lines.length) lines.push(bars.create(totalBytes, 0, { label: "", note: "" } satisfies ProgressLine));
+      const update = (bytes: number): void => {
+        done.bytes += bytes - piece.bytes;
+        piece.bytes = bytes;
+        // What waits for others only has nothing more to show.
+        if (bytes >= totalBytes) underway.delete(piece);
+      };
+      return {
+        update,
+        stop() {
+          update(totalBytes);
+          done.pieces++;
+        },
+      };
+    },
+    // Over what is left of the lines, and wrapped, which the lines themselves must not be.
+    printError: (error) => bars.log(`${CLEAR_BELOW}${WRAP_ON}${errorLine(error)}${WRAP_OFF}`),
+    stop() {
+      if (!bars.isActive) return;
+      // What was logged last is written with the next picture only.
+      bars.update();
+      bars.stop();
+    },
+  };
+}
+
+interface PieceUnderway {
+  readonly label: string;
+  readonly totalBytes: number;
+  bytes: number;
+}
+
+/** What a line shows. */
+interface ProgressLine {
+  readonly label: string;
+  readonly note: string;
+}
+
+function formatProgressLine(options: cliProgress.Options, { progress }: cliProgress.Params, { label, note }: ProgressLine): string {
+  if (label === "") return "";
+  const bar = cliProgress.Format.BarFormat(progress, options);
+  return `${label.padEnd(40)} ${bar} ${String(Math.floor(progress * 100)).padStart(3)}%  ${note}`;
 }
 
 /** A size for a person: `1.2 GB`. */

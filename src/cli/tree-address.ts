@@ -33,6 +33,17 @@ export async function findTree(address: string, store: Store): Promise<FoundTree
   return { node, pathInfo, isBelow: path.length > 0 };
 }
 
+/**
+ * What is known of a path that is named by a store path, by its base name or by its hash part alone.
+ *
+ * @throws NarborError ERR_NOT_FOUND when it is not stored, ERR_NIX_INVALID or ERR_INVALID when it is no store path
+ */
+export async function findStorePath(address: string, store: Store): Promise<PathInfo> {
+  const pathInfo = await findPathInfo(split(address).name, address, store);
+  if (pathInfo === undefined) throw new NarborError("ERR_INVALID", `Cannot read ${JSON.stringify(address)}: it is no store path`);
+  return pathInfo;
+}
+
 function split(address: string): { readonly name: string; readonly below: readonly string[] } {
   const isAbsolute = address.startsWith(`${STORE_DIR}/`);
   const [name = "", ...below] = (isAbsolute ? address.slice(STORE_DIR.length + 1) : address).split("/");

@@ -102,6 +102,12 @@ export class NixClient implements AsyncDisposable {
     return join(this.directory, `store-${this.#stores++}`);
   }
 
+  /** What a program needs in its environment to find this Nix first, with `store` for the machine's. `before` are directories of the PATH. */
+  environment(store: string, before: readonly string[] = []): NodeJS.ProcessEnv {
+    const path = [...before, this.installation.directory, this.#environment["PATH"] ?? ""].join(delimiter);
+    return { ...this.#environment, NIX_REMOTE: store, PATH: path };
+  }
+
   /** Run a program of Nix to its end. */
   async try(program: NixProgram, args: readonly string[], options: RunOptions = {}): Promise<NixResult> {
     const { input = [], timeout = DEFAULT_TIMEOUT_MILLISECONDS } = options;
