@@ -16,6 +16,8 @@ export type { DecompressOptions } from "./compression/decompress.ts";
 export type { Codec } from "./compression/codec.ts";
 export { PacksStore } from "./backends/packs/packs-store.ts";
 export type { PacksStoreOptions } from "./backends/packs/packs-store.ts";
+export { GrpcStore } from "./backends/grpc/grpc-store.ts";
+export type { GrpcStoreOptions, SideStore } from "./backends/grpc/grpc-store.ts";
 export { MemoryStore } from "./backends/memory/memory-store.ts";
 export { NarborError, isNarborError } from "./errors.ts";
 export type { ErrorCode } from "./errors.ts";
@@ -28,7 +30,7 @@ export { decodeDirectory, decodeEntry, decodeRootNode, encodeDirectory, encodeEn
 export { ClosureValidator } from "./castore/directory-order.ts";
 export type { NamedDirectory } from "./castore/directory-order.ts";
 export { toSmallBlob } from "./castore/blob-service.ts";
-export type { BlobService, BlobStat, ChunkMeta, ReadOptions, SmallBlob } from "./castore/blob-service.ts";
+export type { BlobRef, BlobService, BlobStat, ReadOptions, SmallBlob } from "./castore/blob-service.ts";
 export type { DirectoryService } from "./castore/directory-service.ts";
 export type { CallOptions } from "./castore/call-options.ts";
 export type { PathInfo } from "./store/path-info.ts";

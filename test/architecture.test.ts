@@ -8,8 +8,8 @@ import { expect, test } from "vitest";
 const LAYERS: readonly (readonly [places: readonly string[], what: string])[] = [
   [["cli", "index.ts"], "argv, exit codes; the public names"],
   [["composition"], "from an address to a store"],
-  [["http", "grpc", "backends"], "the binary cache; the stores: memory, packs"],
-  [["image", "maintenance"], "verify a whole store"],
+  [["http", "grpc", "backends"], "the binary cache; the castore protocols, served; the stores: memory, packs, and any that is served over gRPC"],
+  [["image", "maintenance", "transfer"], "verify a whole store; move closures from one store to another"],
   [["ingest", "render"], "bytes to castore; castore to NAR"],
   [["store"], "PathInfo, PathInfoService, NarIndex, documents"],
   [["castore"], "nodes, directories, BlobService, DirectoryService: model and interfaces only"],

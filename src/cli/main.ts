@@ -1,21 +1,24 @@
 #!/usr/bin/env node
 /** The `narbor` command. */
-import { createRequire } from "node:module";
+import { setMaxListeners } from "node:events";
 import { Command, CommanderError } from "commander";
 import { addCatCommand } from "./commands/cat.ts";
 import { addExportCommand } from "./commands/export.ts";
 import { addImportCommand } from "./commands/import.ts";
 import { addInfoCommand } from "./commands/info.ts";
 import { addLsCommand } from "./commands/ls.ts";
+import { addPullCommand } from "./commands/pull.ts";
+import { addPushCommand } from "./commands/push.ts";
 import { addServeCommand } from "./commands/serve.ts";
 import { addVerifyCommand } from "./commands/verify.ts";
 import { EXIT_CODES_HELP, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, exitCodeOf } from "./exit-code.ts";
 import { printError } from "./output.ts";
-
-const { version } = createRequire(import.meta.url)("../../package.json") as { readonly version: string };
+import { VERSION } from "./version.ts";
 
 async function main(argv: readonly string[]): Promise<void> {
   const interrupt = new AbortController();
+  // Each of many calls at once listens, which Node.js would take for a leak.
+  setMaxListeners(0, interrupt.signal);
   // A reader that has left (`| head`) is no fault, and what was asked for is done all the same.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     if (error.code === "EPIPE") return;
@@ -24,7 +27,7 @@ async function main(argv: readonly string[]): Promise<void> {
   });
   const program = new Command("narbor")
     .description("A content-addressed store for Nix: takes NARs apart as they come in, gives them out again to any Nix client.")
-    .version(version)
+    .version(VERSION)
     .showHelpAfterError("(narbor --help tells more)")
     .exitOverride()
     .addHelpText(
@@ -34,9 +37,13 @@ async function main(argv: readonly string[]): Promise<void> {
 Begin with:
   narbor serve                                                     a binary cache on http://127.0.0.1:7420
   nix copy --to http://127.0.0.1:7420 /nix/store/…-hello           push to it
-  nix copy --from http://127.0.0.1:7420 /nix/store/…-hello         substitute from it`,
+  nix copy --from http://127.0.0.1:7420 /nix/store/…-hello         substitute from it
+  narbor push ./result --to DIR                                    or without a server: put a closure into a store
+  narbor pull /nix/store/…-hello --from DIR --to CACHE             and write it to a directory that Nix can copy from`,
     );
   addServeCommand(program);
+  addPushCommand(program, interrupt.signal);
+  addPullCommand(program, interrupt.signal);
   addImportCommand(program, interrupt.signal);
   addExportCommand(program, interrupt.signal);
   addLsCommand(program);

@@ -1,18 +1,54 @@
 /** From what a person says to an open store. */
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { isGrpcAddress, parseGrpcAddress } from "../backends/grpc/grpc-address.ts";
+import { GrpcStore } from "../backends/grpc/grpc-store.ts";
 import type { PacksStoreOptions } from "../backends/packs/packs-store.ts";
 import { PacksStore } from "../backends/packs/packs-store.ts";
+import { NarborError } from "../errors.ts";
+import type { DescribedStore } from "../store/described-store.ts";
+import type { CheckableStore } from "../store/store-check.ts";
+import type { Store } from "../store/store.ts";
+
+/** A store of any kind; one whose bytes are here can also check them. */
+export type AnyStore = Store & DescribedStore & Partial<CheckableStore>;
 
 /** The store that is meant when none is named: `narbor` in the user's XDG data directory. */
 export function defaultStoreDirectory(environment: NodeJS.ProcessEnv): string {
-  const data = environment["XDG_DATA_HOME"];
-  // The specification has relative ones ignored.
-  const base = data?.startsWith("/") === true ? data : join(environment["HOME"] ?? homedir(), ".local", "share");
-  return join(base, "narbor");
+  return join(dataDirectory(environment), "narbor");
 }
 
-/** Open the store in `directory`. @throws NarborError as `PacksStore.open` */
-export async function openStore(directory: string, options: PacksStoreOptions): Promise<PacksStore> {
-  return await PacksStore.open(directory, options);
+/**
+ * Open a store by its directory, or by its address: `grpc://…`, `grpcs://…` or `grpc+unix:…`. Options are those of a directory.
+ *
+ * @throws NarborError as `PacksStore.open`; ERR_INVALID for an address that is none, or with options that it cannot have
+ */
+export async function openStore(address: string, options: PacksStoreOptions): Promise<AnyStore> {
+  if (isGrpcAddress(address)) return openGrpcStore(address, options);
+  const [, scheme] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(address) ?? [];
+  if (scheme !== undefined) {
+    throw new NarborError("ERR_INVALID", `Cannot open the store ${JSON.stringify(address)}: a store is a directory, grpc://HOST:PORT, grpcs://HOST:PORT or grpc+unix:/PATH, and not ${scheme}://`);
+  }
+  return await PacksStore.open(address, options);
+}
+
+function openGrpcStore(address: string, { compression, directorySizeProfile, rebuildIndex }: PacksStoreOptions): GrpcStore {
+  const refuse = (what: string): never => {
+    throw new NarborError("ERR_INVALID", `Cannot open the store ${JSON.stringify(address)}: ${what}`);
+  };
+  if (compression !== undefined) refuse("how it compresses is set where it is served");
+  if (directorySizeProfile !== undefined) refuse("say ?directory-size=… in its address");
+  if (rebuildIndex === true) refuse("its index is made anew where it is served");
+  return new GrpcStore(address, { openSideStore: async () => await PacksStore.open(sideDirectory(address, process.env), { create: true }) });
+}
+
+/** Where the NAR index is kept for a server that has no place for one: on this machine, one for each server. */
+export function sideDirectory(address: string, environment: NodeJS.ProcessEnv): string {
+  return join(dataDirectory(environment), "narbor-nar-index", encodeURIComponent(parseGrpcAddress(address).target));
+}
+
+function dataDirectory(environment: NodeJS.ProcessEnv): string {
+  const data = environment["XDG_DATA_HOME"];
+  // The specification has relative ones ignored.
+  return data?.startsWith("/") === true ? data : join(environment["HOME"] ?? homedir(), ".local", "share");
 }

@@ -10,6 +10,7 @@ import type { NarInfo } from "../nix/narinfo.ts";
 import { formatNarInfo, parseNarInfo } from "../nix/narinfo.ts";
 import { encodeNix32 } from "../nix/nix32.ts";
 import { equalStorePaths, formatStorePath, parseStorePathHashPart, storePathHashPart } from "../nix/store-path.ts";
+import { knownNar } from "../render/known-nar.ts";
 import { narListing } from "../render/nar-listing.ts";
 import { loadTree } from "../render/tree.ts";
 import type { NarRecord } from "../store/nar-index.ts";
@@ -36,6 +37,7 @@ export interface NarInfoPolicy {
 /** `GET` and `HEAD` of `<hash>.narinfo`: what is known of the path, with our own URL. */
 export async function getNarInfo(request: HttpRequest, hashPart: string, store: Store): Promise<HttpAnswer> {
   const pathInfo = await findPathInfo(request, hashPart, store);
+  await checkNarIsKnown(pathInfo, store, request);
   const { narSha256, narSize } = pathInfo;
   const served = { url: narUrl(narSha256), compression: "none", fileHash: narSha256, fileSize: narSize };
   return { status: 200, headers: { "content-type": "text/x-nix-narinfo" }, body: formatNarInfo(narInfoFromPathInfo(pathInfo, served)) };
@@ -105,6 +107,17 @@ async function findPathInfo(request: HttpRequest, hashPart: string, store: Store
   const pathInfo = await store.pathInfos.get(parseStorePathHashPart(hashPart), { signal });
   if (pathInfo === undefined) throw new NarborError("ERR_NOT_FOUND", `There is no path ${hashPart} here`);
   return pathInfo;
+}
+
+/**
+ * A path info that came over gRPC may speak of a NAR that no one has seen here: then its tree is rendered once to find out, for a URL
+ * must not be given out under which there is nothing, or something else.
+ */
+async function checkNarIsKnown({ storePath, root, narSha256, narSize }: PathInfo, store: Store, { signal }: CallOptions): Promise<void> {
+  if ((await store.nars.byNarHash(narSha256, { signal })) !== undefined) return;
+  const nar = await knownNar(root, store, { signal });
+  if (equalBytes(nar.narSha256, narSha256) && nar.narSize === narSize) return;
+  throw new NarborError("ERR_NOT_FOUND", `${formatStorePath(storePath)} cannot be served: its path info says NarHash sha256:${encodeNix32(narSha256)} and ${narSize} bytes, its tree gives sha256:${encodeNix32(nar.narSha256)} and ${nar.narSize}`);
 }
 
 /** The NAR that a narinfo speaks of: the file at its URL, or one that was uploaded for another path with the same contents. */

@@ -1,10 +1,11 @@
 /** The HTTP server: node:http around an `App`. */
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { NarborError } from "../errors.ts";
 import type { App } from "./app.ts";
 import { readBody, textAnswer, writeAnswer } from "./exchange.ts";
+import { watchPreface } from "./connection-preface.ts";
 import { toHttpError } from "./http-error.ts";
 
 export interface HttpServerOptions {
@@ -12,6 +13,8 @@ export interface HttpServerOptions {
   /** 0 picks a free one. */
   readonly port: number;
   readonly app: App;
+  /** Is given connections that speak HTTP/2; without it they are refused. */
+  readonly onHttp2?: (connection: Socket) => void;
   /** Told of faults of ours: what was asked, and what went wrong. */
   readonly onFault?: (request: string, error: unknown) => void;
   /** A body that brings nothing for so long, or a reader that takes nothing, is given up. @default 60000 */
@@ -40,6 +43,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     if (stopping) response.setHeader("connection", "close");
     void answerRequest(request, response, options, idleMilliseconds);
   });
+  const undecided = options.onHttp2 === undefined ? undefined : divertHttp2(server, options.onHttp2, idleMilliseconds);
   await listen(server, options.host, options.port);
   const { port } = server.address() as AddressInfo;
   return {
@@ -49,11 +53,33 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
       stopping = true;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
+      for (const connection of undecided ?? []) connection.destroy();
       const timer = setTimeout(() => server.closeAllConnections(), graceMilliseconds);
       await closed;
       clearTimeout(timer);
     },
   };
+}
+
+/**
+ * Hand connections that begin as HTTP/2 to someone else. The server's own listener, which is what makes a connection HTTP/1.1, gets the others.
+ *
+ * @returns connections that have said nothing yet
+ */
+function divertHttp2(server: Server, onHttp2: (connection: Socket) => void, idleMilliseconds: number): ReadonlySet<Socket> {
+  const undecided = new Set<Socket>();
+  const http1 = server.listeners("connection");
+  server.removeAllListeners("connection");
+  server.on("connection", (connection: Socket) => {
+    undecided.add(connection);
+    connection.on("close", () => undecided.delete(connection));
+    watchPreface(connection, idleMilliseconds, (version) => {
+      undecided.delete(connection);
+      if (version === "http2") onHttp2(connection);
+      else for (const listener of http1) listener.call(server, connection);
+    });
+  });
+  return undecided;
 }
 
 async function answerRequest(request: IncomingMessage, response: ServerResponse, options: HttpServerOptions, idleMilliseconds: number): Promise<void> {

@@ -6,6 +6,7 @@ import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
 import type { PacksStoreOptions } from "../../src/backends/packs/packs-store.ts";
 import { PacksStore } from "../../src/backends/packs/packs-store.ts";
 import type { Open, Opened } from "../conformance/conformance-case.ts";
+import { openGrpc } from "./grpc-store.ts";
 import { temporaryDirectory } from "./temporary-directory.ts";
 
 /** A store for a suite; `reopen` closes it and opens what it left, where it leaves anything. */
@@ -103,6 +104,8 @@ export const SERVICES: readonly (readonly [name: string, open: Open<StoreService
   ["packs without compression", openPacks({ compression: "none" })],
   ["packs, reopened after every write", openPacksReopened],
   ["packs, written through work that is committed", openCommitted(openPacks())],
+  ["memory through gRPC", openGrpc(openMemory)],
+  ["packs through gRPC", openGrpc(openPacks())],
 ];
 
 type ServiceName = keyof StoreServices;

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { copyFileSync, cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -34,4 +34,20 @@ test("src/proto/gen is what `buf generate` makes of proto/", () => {
 test("proto/ passes `buf lint` and `buf format`", () => {
   buf("lint");
   buf("format", "--diff", "--exit-code");
+});
+
+test("proto/ breaks nothing of the last release, and what would is found", () => {
+  buf("breaking", "--against", "proto/released.binpb");
+  const directory = mkdtempSync(join(tmpdir(), "narbor-buf-"));
+  try {
+    cpSync(join(ROOT, "proto"), join(directory, "proto"), { recursive: true });
+    copyFileSync(join(ROOT, "buf.yaml"), join(directory, "buf.yaml"));
+    const file = join(directory, "proto/snix/castore/v1/castore.proto");
+    writeFileSync(file, readFileSync(file, "utf8").replace("uint64 size = 3", "uint32 size = 3"));
+    expect(() => buf("breaking", directory, "--against", join(ROOT, "proto/released.binpb"))).toThrow(
+      expect.objectContaining({ status: 100, stdout: expect.stringContaining('changed type from "uint64" to "uint32"') as string }) as Error,
+    );
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
 });

@@ -3,7 +3,6 @@ import { lstat, stat } from "node:fs/promises";
 import { basename, resolve } from "node:path";
 import type { Command } from "commander";
 import { toBase64, toBase64Url } from "../../bytes/text-encoding.ts";
-import type { PacksStore } from "../../backends/packs/packs-store.ts";
 import { encodeEntry } from "../../castore/directory-proto.ts";
 import type { Node } from "../../castore/node.ts";
 import { decompress } from "../../compression/decompress.ts";
@@ -14,6 +13,7 @@ import { importNar } from "../../ingest/ingest-nar.ts";
 import { formatStorePath, makeSourceStorePath } from "../../nix/store-path.ts";
 import type { StorePath } from "../../nix/store-path.ts";
 import { formatSriHash, toNixHash } from "../../nix/nix-hash.ts";
+import type { Store } from "../../store/store.ts";
 import { parseCompressionOption } from "../compression-option.ts";
 import type { BlockCompression } from "../../backends/packs/pack-appender.ts";
 import { EXIT_OK, exitCodeOf } from "../exit-code.ts";
@@ -80,7 +80,7 @@ function checkUsage(command: Command, inputs: readonly string[], { add, name }: 
   if (inputs.filter((input) => input === "-").length > 1) command.error("error: standard input can be read once only", { exitCode: 2 });
 }
 
-async function importInput(input: string, options: ImportOptions, store: PacksStore, signal: AbortSignal): Promise<ImportResult> {
+async function importInput(input: string, options: ImportOptions, store: Store, signal: AbortSignal): Promise<ImportResult> {
   const { source, totalBytes } = options.add === true ? { source: dumpFilesystem(input), totalBytes: undefined } : await openInput(input);
   const progress = startProgress(input, totalBytes);
   let readBytes = 0;
@@ -98,7 +98,7 @@ async function importInput(input: string, options: ImportOptions, store: PacksSt
     const imported = await importNar(decompress(counted(), { signal }), {
       blobs: work.blobs,
       directories: work.directories,
-      directorySizeProfile: store.directorySizeProfile,
+      directorySizeProfile: await store.directorySizeProfile({ signal }),
       signal,
       onNode: () => nodes++,
     });
@@ -122,7 +122,7 @@ async function openInput(input: string): Promise<{ readonly source: AsyncIterabl
   return { source: createReadStream(input, { highWaterMark: READ_BYTES }), totalBytes: stats.isFile() ? stats.size : undefined };
 }
 
-async function register(name: string, { root, narSize, narSha256 }: ImportedNar, store: PacksStore): Promise<StorePath> {
+async function register(name: string, { root, narSize, narSha256 }: ImportedNar, store: Store): Promise<StorePath> {
   const storePath = makeSourceStorePath(name, narSha256);
   const ca = { method: "nar", hash: toNixHash("sha256", narSha256) } as const;
   await store.pathInfos.put({ storePath, root, narSize, narSha256, references: [], signatures: [], ca });

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { toBase64, toBase64Url } from "../../bytes/text-encoding.ts";
-import type { PacksStore } from "../../backends/packs/packs-store.ts";
+import type { Store } from "../../store/store.ts";
 import { encodeEntry } from "../../castore/directory-proto.ts";
 import { formatContentAddress } from "../../nix/content-address.ts";
 import { formatSriHash, toNixHash } from "../../nix/nix-hash.ts";
@@ -27,28 +27,14 @@ export function addInfoCommand(program: Command): void {
     .addHelpText("after", TREE_ADDRESS_HELP);
   addStoreOption(command).action(async (address: string | undefined, options: InfoOptions) => {
     await using store = await openNamedStore(options);
-    const facts = address === undefined ? await storeFacts(store) : await treeFacts(await findTree(address, store), store);
+    const facts = address === undefined ? await store.describe() : await treeFacts(await findTree(address, store), store);
     process.stdout.write(options.json === true ? `${JSON.stringify(facts)}\n` : formatFacts(facts));
   });
 }
 
 type Facts = Readonly<Record<string, string | number | readonly string[] | null>>;
 
-async function storeFacts(store: PacksStore): Promise<Facts> {
-  const { chunks, directories, pathInfos, nars, contentBytes } = store.counts();
-  return {
-    store: store.directory,
-    directorySize: store.directorySizeProfile,
-    paths: pathInfos,
-    nars,
-    directories,
-    chunks,
-    contentBytes,
-    packBytes: await store.packBytes(),
-  };
-}
-
-async function treeFacts({ node, pathInfo, isBelow }: FoundTree, store: PacksStore): Promise<Facts> {
+async function treeFacts({ node, pathInfo, isBelow }: FoundTree, store: Store): Promise<Facts> {
   const tree: Facts = {
     type: node.type,
     digest: node.type === "symlink" ? null : `blake3-${toBase64(node.digest)}`,

@@ -2,15 +2,20 @@ import type { Command } from "commander";
 import { InvalidArgumentError, Option } from "commander";
 import type { BlockCompression } from "../../backends/packs/pack-appender.ts";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
-import { createApp } from "../../http/app.ts";
-import { startHttpServer } from "../../http/server.ts";
+import type { ListenAddress } from "../../composition/listen-address.ts";
+import { parseListenAddress } from "../../composition/listen-address.ts";
+import type { ServerOptions } from "../../composition/start-server.ts";
+import { startServer } from "../../composition/start-server.ts";
+import { errorMessage } from "../../errors.ts";
 import { parseCompressionOption } from "../compression-option.ts";
 import { printError, printWarning } from "../output.ts";
 import type { StoreOption } from "../store-option.ts";
+import { VERSION } from "../version.ts";
 import { addStoreOption, openNamedStore } from "../store-option.ts";
 
 interface ServeOptions extends StoreOption {
-  readonly listen: ListenAddress;
+  readonly listen: ServerOptions["listen"];
+  readonly grpcListen?: ListenAddress;
   readonly allowAnonymousWrites?: boolean;
   readonly requireReferences?: boolean;
   readonly priority: number;
@@ -21,11 +26,6 @@ interface ServeOptions extends StoreOption {
   readonly maxNarSize: number;
 }
 
-interface ListenAddress {
-  readonly host: string;
-  readonly port: number;
-}
-
 const DEFAULT_LISTEN = "127.0.0.1:7420";
 /** How long what is under way may take when the server is told to stop. */
 const GRACE_MILLISECONDS = 30_000;
@@ -33,9 +33,10 @@ const GRACE_MILLISECONDS = 30_000;
 export function addServeCommand(program: Command): void {
   const command = program
     .command("serve")
-    .summary("serve the store as a binary cache")
-    .description("Serve the store as a binary cache that any Nix client can push to and substitute from. Stop it with SIGTERM or Ctrl-C: what is under way ends first.")
-    .addOption(new Option("--listen <host:port>", "where to listen; port 0 picks a free one").argParser(parseListen).default(parseListen(DEFAULT_LISTEN), DEFAULT_LISTEN))
+    .summary("serve the store as a binary cache and over gRPC")
+    .description("Serve the store as a binary cache that any Nix client can push to and substitute from, and over gRPC by the castore protocols of snix and tvix. One port speaks both. Stop it with SIGTERM or Ctrl-C: what is under way ends first.")
+    .addOption(new Option("--listen <host:port>", "where to listen; port 0 picks a free one").argParser(parseHostPort).default(parseHostPort(DEFAULT_LISTEN), DEFAULT_LISTEN))
+    .addOption(new Option("--grpc-listen <address>", "where gRPC has an address of its own, beside that one: HOST:PORT or unix:PATH").argParser(parseAddress))
     .option("--allow-anonymous-writes", "take uploads from anyone also when listening beyond loopback")
     .option("--require-references", "refuse a path whose references are not here")
     .option("--priority <number>", "the cache's priority: clients ask lower ones first, and cache.nixos.org is 40", parseNatural, 30)
@@ -50,35 +51,41 @@ export function addServeCommand(program: Command): void {
 Examples:
   narbor serve
   nix copy --to http://127.0.0.1:7420 /nix/store/…-hello
-  nix copy --from http://127.0.0.1:7420 /nix/store/…-hello`,
+  nix copy --from http://127.0.0.1:7420 /nix/store/…-hello
+  narbor push /nix/store/…-hello --to grpc://127.0.0.1:7420
+  narbor serve --listen 127.0.0.1:7421 --store grpc://127.0.0.1:7420     a bridge without data of its own`,
     );
   addStoreOption(command).action(async (options: ServeOptions) => await serve(options));
 }
 
 async function serve(options: ServeOptions): Promise<void> {
-  const { host, port } = options.listen;
-  const allowWrites = isLoopback(host) || options.allowAnonymousWrites === true;
   await using store = await openNamedStore(options, {
     create: true,
     ...(options.compression !== undefined && { compression: options.compression }),
     ...(options.directorySize !== undefined && { directorySizeProfile: options.directorySize }),
   });
-  if (options.directorySize !== undefined && store.directorySizeProfile !== options.directorySize) {
-    printWarning(`the store was made with --directory-size ${store.directorySizeProfile} and keeps it`);
+  if (options.directorySize !== undefined) {
+    const profile = await store.directorySizeProfile();
+    if (profile !== options.directorySize) printWarning(`the store was made with --directory-size ${profile} and keeps it`);
   }
-  const app = createApp({ store, allowWrites, requireReferences: options.requireReferences === true, maxUploads: options.maxUploads, maxNarBytes: options.maxNarSize * 1e9, priority: options.priority });
-  const server = await startHttpServer({
-    host,
-    port,
-    app,
+  const server = await startServer({
+    store,
+    listen: options.listen,
+    ...(options.grpcListen !== undefined && { grpcListen: options.grpcListen }),
+    allowAnonymousWrites: options.allowAnonymousWrites === true,
+    requireReferences: options.requireReferences === true,
+    maxUploads: options.maxUploads,
+    maxNarBytes: options.maxNarSize * 1e9,
+    priority: options.priority,
     idleMilliseconds: options.idleTimeout * 1000,
-    onFault: (request, error) => printError(new Error(`${request}: ${error instanceof Error ? error.message : String(error)}`)),
+    version: VERSION,
+    onFault: (request, error) => printError(new Error(`${request}: ${errorMessage(error)}`)),
   });
-  const url = `http://${host.includes(":") ? `[${host}]` : host}:${server.port}`;
+  const { url, allowsWrites, grpcAddress } = server;
   process.stdout.write(`narbor listening on ${url}\n`);
-  process.stderr.write(
-    `  store       ${store.directory}\n${allowWrites ? `  push        nix copy --to ${url} /nix/store/…\n` : "  push        off; --allow-anonymous-writes takes uploads from anyone who can reach this address\n"}  substitute  nix copy --from ${url} /nix/store/…\n`,
-  );
+  const push = allowsWrites ? `nix copy --to ${url} /nix/store/…` : "off; --allow-anonymous-writes takes uploads from anyone who can reach this address";
+  const grpc = `${url.replace(/^http/, "grpc")}${grpcAddress === undefined ? "" : `, ${grpcAddress.startsWith("unix:") ? `grpc+${grpcAddress}` : `grpc://${grpcAddress}`}`}`;
+  process.stderr.write(`  store       ${store.name}\n  push        ${push}\n  substitute  nix copy --from ${url} /nix/store/…\n  gRPC        ${grpc}\n`);
   await stopSignal();
   await server.stop(GRACE_MILLISECONDS);
 }
@@ -98,16 +105,18 @@ function stopSignal(): Promise<void> {
   });
 }
 
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
+function parseHostPort(text: string): ServeOptions["listen"] {
+  const address = parseAddress(text);
+  if ("path" in address) throw new InvalidArgumentError("It is HOST:PORT; --grpc-listen takes unix:PATH.");
+  return address;
 }
 
-function parseListen(text: string): ListenAddress {
-  const [, bracketed, plain, portText] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text) ?? [];
-  const host = bracketed ?? plain;
-  const port = Number(portText);
-  if (host === undefined || !(port <= 65_535)) throw new InvalidArgumentError("It is HOST:PORT, such as 127.0.0.1:7420 or [::1]:7420.");
-  return { host, port };
+function parseAddress(text: string): ListenAddress {
+  try {
+    return parseListenAddress(text);
+  } catch (error) {
+    throw new InvalidArgumentError(errorMessage(error));
+  }
 }
 
 function parseNatural(text: string): number {

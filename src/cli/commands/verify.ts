@@ -14,11 +14,11 @@ export function addVerifyCommand(program: Command, signal: AbortSignal): void {
   const command = program
     .command("verify")
     .summary("read everything again and check it")
-    .description("Read every block of the store, hash all that is in it, and check every store path. Says what is damaged and which paths it hurts; exits with 5 if anything is.")
+    .description("Read every block of the store, hash all that is in it, and check every store path; of a store that is served elsewhere, read every path as a client would. Says what is damaged and which paths it hurts; exits with 5 if anything is.")
     .option("--rebuild-index", "first forget the index and make it anew from the packs")
     .option("--json", "print one JSON object for each finding, and a last one that sums up");
   addStoreOption(command).action(async (options: VerifyOptions) => {
-    await using store = await openNamedStore(options, { rebuildIndex: options.rebuildIndex === true });
+    await using store = await openNamedStore(options, options.rebuildIndex === true ? { rebuildIndex: true } : {});
     const print = (text: string, object: object): void => void process.stdout.write(options.json === true ? `${JSON.stringify(object)}\n` : `${text}\n`);
     let progress = startProgress("verify", undefined);
     let total = -1;

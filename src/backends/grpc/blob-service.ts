@@ -1,0 +1,170 @@
+import { collectBytes } from "../../bytes/collect.ts";
+import { equalBytes } from "../../bytes/compare-bytes.ts";
+import { frames } from "../../bytes/frames.ts";
+import type { BlobRef, BlobService, BlobStat, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
+import { SMALL_BLOB_LIMIT } from "../../castore/blob-service.ts";
+import type { CallOptions } from "../../castore/call-options.ts";
+import type { B3Digest } from "../../castore/digest.ts";
+import { digestKey, formatDigest, toB3Digest } from "../../castore/digest.ts";
+import { abortable } from "../../concurrency/abortable.ts";
+import { batched } from "../../concurrency/batched.ts";
+import { mapConcurrent } from "../../concurrency/map-concurrent.ts";
+import { NarborError, isNarborError } from "../../errors.ts";
+import { createBlake3 } from "../../hash/blake3.ts";
+import { BlobService as BlobServiceDescriptor } from "../../proto/gen/snix/castore/v1/rpc_blobstore_pb.ts";
+import { batchFindMissing, batchRead, batchUpdate } from "./blob-batches.ts";
+import type { GrpcCore } from "./grpc-core.ts";
+import { checkBlob, notStored, verifiedRange } from "./verified-blob.ts";
+
+const { stat, read, put } = BlobServiceDescriptor.method;
+
+/** Digests in one question of what is missing: about 560 KiB. */
+const DIGESTS_PER_CALL = 8192;
+/** Bytes of blobs asked for in one call, and blobs. Smaller than the server takes: the first should not wait long for the others. */
+const READ_BATCH_BYTES = 1024 * 1024;
+const READ_BATCH_COUNT = 2048;
+/** Calls that read ahead of what was taken. */
+const READ_BATCHES_AHEAD = 6;
+const SINGLE_READS_AHEAD = 64;
+
+export class GrpcBlobService implements BlobService {
+  readonly #core: GrpcCore;
+
+  constructor(core: GrpcCore) {
+    this.#core = core;
+  }
+
+  async findMissing(digests: readonly B3Digest[], options?: CallOptions): Promise<readonly B3Digest[]> {
+    const { maxBatchBytes } = await this.#core.peer(options);
+    const distinct = [...new Map(digests.map((digest) => [digestKey(digest), digest])).values()];
+    const missing = maxBatchBytes === undefined ? await this.#statAll(distinct, options) : await this.#findInBatches(distinct, options);
+    return distinct.filter((digest) => missing.has(digestKey(digest)));
+  }
+
+  async stat(digest: B3Digest, options?: CallOptions): Promise<BlobStat | undefined> {
+    const { family } = await this.#core.peer(options);
+    try {
+      const { chunks } = await this.#core.singles(() => this.#core.channel.unary(stat, { digest, sendChunks: true }, { ...options, family }));
+      return { chunks: chunks.map((chunk) => ({ digest: toB3Digest(chunk.digest), size: Number(chunk.size) })) };
+    } catch (error) {
+      if (isNarborError(error, "ERR_NOT_FOUND")) return undefined;
+      throw error;
+    }
+  }
+
+  async putMany(blobs: readonly SmallBlob[], options?: CallOptions): Promise<void> {
+    const { maxBatchBytes } = await this.#core.peer(options);
+    if (blobs.length === 0) return;
+    const missing = new Set((await this.findMissing(blobs.map(({ digest }) => digest), options)).map(digestKey));
+    // Each once, should one come twice.
+    const wanted = blobs.filter(({ digest }) => missing.delete(digestKey(digest)));
+    if (maxBatchBytes === undefined) await Promise.all(wanted.map((blob) => this.#putOne(blob, options)));
+    else await this.#putBatches(wanted, maxBatchBytes, options);
+  }
+
+  async #putBatches(blobs: readonly SmallBlob[], maxBytes: number, options: CallOptions | undefined): Promise<void> {
+    const calls: Promise<void>[] = [];
+    for await (const batch of batched(blobs, maxBytes, blobs.length)) calls.push(this.#core.batches(() => batchUpdate(this.#core, batch, options)));
+    await Promise.all(calls);
+  }
+
+  async put(content: AsyncIterable<Uint8Array>, options?: CallOptions): Promise<B3Digest> {
+    const hasher = createBlake3();
+    async function* hashed(): AsyncGenerator<Uint8Array, void, undefined> {
+      for await (const bytes of abortable(content, options?.signal)) {
+        hasher.update(bytes);
+        yield bytes;
+      }
+    }
+    try {
+      const { family } = await this.#core.peer(options);
+      const { digest } = await this.#core.channel.clientStream(put, frames(hashed()), { ...options, family });
+      const stored = toB3Digest(digest);
+      this.#checkStored(stored, toB3Digest(hasher.digest()));
+      return stored;
+    } finally {
+      hasher.discard();
+    }
+  }
+
+  async openRead(digest: B3Digest, options?: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const pieces = await this.#openRaw(digest, options);
+    return pieces && verifiedRange(pieces, digest, options?.start ?? 0, options?.end ?? Number.MAX_SAFE_INTEGER, this.#core.name);
+  }
+
+  async *readMany(blobs: Iterable<BlobRef> | AsyncIterable<BlobRef>, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
+    const { maxBatchBytes } = await this.#core.peer(options);
+    const wanted = Symbol.asyncIterator in blobs ? abortable(blobs, options?.signal) : blobs;
+    const answers =
+      maxBatchBytes === undefined
+        ? mapConcurrent(wanted, SINGLE_READS_AHEAD, async (blob) => [await this.#readOne(blob, options)])
+        : mapConcurrent(batched(wanted, READ_BATCH_BYTES, READ_BATCH_COUNT), READ_BATCHES_AHEAD, async (batch) =>
+            // One that is too large for a batch is alone in its own.
+            (batch[0]?.size ?? 0) > maxBatchBytes ? await Promise.all(batch.map((blob) => this.#readOne(blob, options))) : await batchRead(this.#core, batch, options),
+          );
+    for await (const results of answers) {
+      for (const result of results) {
+        this.#core.channel.check(options);
+        if (result instanceof Error) throw result;
+        yield result;
+      }
+    }
+  }
+
+  async #findInBatches(digests: readonly B3Digest[], options: CallOptions | undefined): Promise<ReadonlySet<string>> {
+    const calls: Promise<readonly B3Digest[]>[] = [];
+    for (let start = 0; start < digests.length; start += DIGESTS_PER_CALL) {
+      const part = digests.slice(start, start + DIGESTS_PER_CALL);
+      calls.push(this.#core.batches(() => batchFindMissing(this.#core, part, options)));
+    }
+    return new Set((await Promise.all(calls)).flat().map(digestKey));
+  }
+
+  async #statAll(digests: readonly B3Digest[], options: CallOptions | undefined): Promise<ReadonlySet<string>> {
+    const missing = await Promise.all(digests.map(async (digest) => ((await this.stat(digest, options)) === undefined ? [digestKey(digest)] : [])));
+    return new Set(missing.flat());
+  }
+
+  async #putOne({ digest, bytes }: SmallBlob, options: CallOptions | undefined): Promise<void> {
+    const { family } = await this.#core.peer(options);
+    const answer = await this.#core.singles(() => this.#core.channel.clientStream(put, [bytes], { ...options, family }));
+    this.#checkStored(toB3Digest(answer.digest), digest);
+  }
+
+  /** A whole small blob, or why there is none. */
+  async #readOne(blob: BlobRef, options: CallOptions | undefined): Promise<Uint8Array | NarborError> {
+    return await this.#core.singles(async () => {
+      const pieces = await this.#openRaw(blob.digest, options);
+      if (pieces === undefined) return notStored(blob, this.#core.name);
+      const bytes = await collectBytes(pieces, Math.max(blob.size, SMALL_BLOB_LIMIT), "a blob");
+      return checkBlob(blob, bytes, this.#core.name);
+    });
+  }
+
+  /** What the server sends for a blob, unverified, or undefined when it says that it has none. */
+  async #openRaw(digest: B3Digest, options: CallOptions | undefined): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const { family } = await this.#core.peer(options);
+    const pieces = this.#core.channel.serverStream(read, { digest }, { ...options, family });
+    try {
+      return startingWith(await pieces.next(), pieces);
+    } catch (error) {
+      if (isNarborError(error, "ERR_NOT_FOUND")) return undefined;
+      throw error;
+    }
+  }
+
+  #checkStored(stored: B3Digest, sent: B3Digest): void {
+    if (equalBytes(stored, sent)) return;
+    throw new NarborError("ERR_MISMATCH", `Cannot store blob ${formatDigest(sent)}: ${this.#core.name} calls it ${formatDigest(stored)}`);
+  }
+}
+
+async function* startingWith<T>(first: IteratorResult<T, void>, rest: AsyncGenerator<T, void, undefined>): AsyncGenerator<T, void, undefined> {
+  try {
+    if (first.done === true) return;
+    yield first.value;
+    yield* rest;
+  } finally {
+    await rest.return();
+  }
+}

@@ -1,0 +1,45 @@
+/** Indexes of which it shows only at the first call where they are. */
+import type { CallOptions } from "../../castore/call-options.ts";
+import type { Node } from "../../castore/node.ts";
+import type { DocumentIndex, DocumentRecord } from "../../store/document-index.ts";
+import type { NarFileRecord, NarIndex, NarRecord } from "../../store/nar-index.ts";
+
+export class ChosenNarIndex implements NarIndex {
+  readonly #choose: (options: CallOptions | undefined) => Promise<NarIndex>;
+
+  constructor(choose: (options: CallOptions | undefined) => Promise<NarIndex>) {
+    this.#choose = choose;
+  }
+
+  async byNarHash(narSha256: Uint8Array, options?: CallOptions): Promise<NarRecord | undefined> {
+    return await (await this.#choose(options)).byNarHash(narSha256, options);
+  }
+
+  async byFileHash(fileSha256: Uint8Array, options?: CallOptions): Promise<(NarFileRecord & NarRecord) | undefined> {
+    return await (await this.#choose(options)).byFileHash(fileSha256, options);
+  }
+
+  async byRoot(root: Node, options?: CallOptions): Promise<NarRecord | undefined> {
+    return await (await this.#choose(options)).byRoot(root, options);
+  }
+
+  async put(nar: NarRecord, file?: NarFileRecord, options?: CallOptions): Promise<void> {
+    await (await this.#choose(options)).put(nar, file, options);
+  }
+}
+
+export class ChosenDocumentIndex implements DocumentIndex {
+  readonly #choose: (options: CallOptions | undefined) => Promise<DocumentIndex>;
+
+  constructor(choose: (options: CallOptions | undefined) => Promise<DocumentIndex>) {
+    this.#choose = choose;
+  }
+
+  async get(name: string, options?: CallOptions): Promise<DocumentRecord | undefined> {
+    return await (await this.#choose(options)).get(name, options);
+  }
+
+  async put(document: DocumentRecord, options?: CallOptions): Promise<void> {
+    await (await this.#choose(options)).put(document, options);
+  }
+}

@@ -1,0 +1,65 @@
+import { equalBytes } from "../../bytes/compare-bytes.ts";
+import type { CallOptions } from "../../castore/call-options.ts";
+import { NarborError, isNarborError } from "../../errors.ts";
+import { encodeNix32 } from "../../nix/nix32.ts";
+import { StoreService } from "../../proto/gen/narbor/store/v1/rpc_store_pb.ts";
+import { PathInfoService as PathInfoServiceDescriptor } from "../../proto/gen/snix/store/v1/rpc_pathinfo_pb.ts";
+import type { PathInfo } from "../../store/path-info.ts";
+import { pathInfoFromProto, pathInfoToProto } from "../../store/path-info-proto.ts";
+import type { PathInfoService } from "../../store/path-info-service.ts";
+import type { GrpcCore } from "./grpc-core.ts";
+
+const { get, put, list } = PathInfoServiceDescriptor.method;
+
+export class GrpcPathInfoService implements PathInfoService {
+  readonly #core: GrpcCore;
+
+  constructor(core: GrpcCore) {
+    this.#core = core;
+  }
+
+  async get(digest: Uint8Array, options?: CallOptions): Promise<PathInfo | undefined> {
+    const { family } = await this.#core.peer(options);
+    try {
+      const answer = await this.#core.singles(() => this.#core.channel.unary(get, { byWhat: { case: "byOutputHash", value: digest } }, { ...options, family }));
+      const pathInfo = this.#read(answer);
+      if (!equalBytes(pathInfo.storePath.digest, digest)) throw this.#lost(`asked for ${encodeNix32(digest)}, it sent ${encodeNix32(pathInfo.storePath.digest)}`);
+      return pathInfo;
+    } catch (error) {
+      if (isNarborError(error, "ERR_NOT_FOUND")) return undefined;
+      throw error;
+    }
+  }
+
+  async put(pathInfo: PathInfo, options?: CallOptions): Promise<PathInfo> {
+    const { family } = await this.#core.peer(options);
+    return this.#read(await this.#core.singles(() => this.#core.channel.unary(put, pathInfoToProto(pathInfo), { ...options, family })));
+  }
+
+  async *list(options?: CallOptions): AsyncGenerator<PathInfo, void, undefined> {
+    const { family } = await this.#core.peer(options);
+    for await (const message of this.#core.channel.serverStream(list, {}, { ...options, family })) {
+      this.#core.channel.check(options);
+      yield this.#read(message);
+    }
+  }
+
+  async delete(digest: Uint8Array, options?: CallOptions): Promise<boolean> {
+    const { isNarbor } = await this.#core.peer(options);
+    if (!isNarbor) throw new NarborError("ERR_UNSUPPORTED", `Cannot delete a path: ${this.#core.name} is not a Narbor and has no way to`);
+    return (await this.#core.channel.unary(StoreService.method.deletePathInfo, { outputHash: digest }, options)).deleted;
+  }
+
+  #read(message: Parameters<typeof pathInfoFromProto>[0]): PathInfo {
+    try {
+      return pathInfoFromProto(message);
+    } catch (error) {
+      if (!isNarborError(error)) throw error;
+      throw this.#lost(error.message);
+    }
+  }
+
+  #lost(what: string): NarborError {
+    return new NarborError("ERR_DATA_LOSS", `Cannot read a path info from ${this.#core.name}: ${what}`);
+  }
+}

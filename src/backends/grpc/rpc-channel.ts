@@ -1,0 +1,348 @@
+/** Calls to one gRPC server, from the client's side: grpc-js's callbacks turned into promises and AsyncIterables, and statuses into errors. */
+import { setMaxListeners } from "node:events";
+import type { DescMessage, DescMethod, DescMethodClientStreaming, DescMethodServerStreaming, DescMethodUnary } from "@bufbuild/protobuf";
+import type { ClientWritableStream, ServiceError } from "@grpc/grpc-js";
+import { Client, credentials, Metadata } from "@grpc/grpc-js";
+import type { CallOptions } from "../../castore/call-options.ts";
+import { abortable } from "../../concurrency/abortable.ts";
+import { linkSignal } from "../../concurrency/linked-signal.ts";
+import { untilAborted } from "../../concurrency/until-aborted.ts";
+import { NarborError, errorMessage } from "../../errors.ts";
+import type { Received, ToSend } from "../../proto/rpc-codec.ts";
+import { rpcCodec } from "../../proto/rpc-codec.ts";
+import { ERROR_CODE_TRAILER, RPC_STATUS, rpcError } from "../../proto/rpc-status.ts";
+import type { GrpcAddress } from "./grpc-address.ts";
+import { channelCredentials } from "./channel-credentials.ts";
+
+/** A call that did not reach the server, or whose server went away, is tried again: so often, after so long, twice as long each time. */
+const ATTEMPTS = 6;
+const FIRST_PAUSE_MILLISECONDS = 100;
+const LONGEST_PAUSE_MILLISECONDS = 2000;
+/** Bytes that the server may send ahead of what a call has read. */
+const WINDOW_BYTES = 4 * 1024 * 1024;
+/** Largest message that is taken; servers send their largest directory whole. */
+const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
+
+/** Which packages a server's services are in. */
+export type ServiceFamily = "snix" | "tvix";
+
+/** What a call may be told beside its signal. */
+export interface RpcOptions extends CallOptions {
+  /** @default "snix" */
+  readonly family?: ServiceFamily;
+}
+
+/** Connects when the first call is made, and again whenever it must. */
+export class RpcChannel {
+  readonly address: GrpcAddress;
+  readonly #closed = new AbortController();
+  #client: Promise<Client> | undefined;
+
+  constructor(address: GrpcAddress) {
+    this.address = address;
+  }
+
+  /** @throws the signal's reason; NarborError ERR_CLOSED */
+  check(options: CallOptions | undefined): void {
+    this.#closed.signal.throwIfAborted();
+    options?.signal?.throwIfAborted();
+  }
+
+  /** One question, one answer. It is asked again when the server cannot be reached, so it must be one that may be asked twice. */
+  async unary<I extends DescMessage, O extends DescMessage>(method: DescMethodUnary<I, O>, request: ToSend<I>, options: RpcOptions = {}): Promise<Received<O>> {
+    const message = asBuffer(rpcCodec(method.input).encode(request));
+    return await this.#retrying(options, async () => {
+      using call = await this.#begin(method, options);
+      const answer = new Promise<Buffer>((resolve, reject) => {
+        const stub = call.client.makeUnaryRequest(call.path, identity, identity, message, new Metadata(), {}, (error, bytes) =>
+          error === null ? resolve(bytes ?? Buffer.alloc(0)) : reject(error),
+        );
+        call.cancels(stub);
+      });
+      return rpcCodec(method.output).decode(await call.outcome(answer));
+    });
+  }
+
+  /** One question, a stream of answers. Until the first of them it is asked again when the server cannot be reached. */
+  async *serverStream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodServerStreaming<I, O>,
+    request: ToSend<I>,
+    options: RpcOptions = {},
+  ): AsyncGenerator<Received<O>, void, undefined> {
+    const message = asBuffer(rpcCodec(method.input).encode(request));
+    const { decode } = rpcCodec(method.output);
+    const begin = async (): Promise<{ readonly call: OpenCall; readonly answers: AsyncIterator<Buffer>; readonly first: IteratorResult<Buffer> }> => {
+      const call = await this.#begin(method, options);
+      try {
+        const stub = call.client.makeServerStreamRequest(call.path, identity, identity, message, new Metadata());
+        call.cancels(stub);
+        const answers = stub.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer>;
+        return { call, answers, first: await call.outcome(answers.next()) };
+      } catch (error) {
+        call[Symbol.dispose]();
+        throw error;
+      }
+    };
+    const { call, answers, first } = await this.#retrying(options, begin);
+    try {
+      for (let result = first; result.done !== true; result = await call.outcome(answers.next())) {
+        // Whoever reads may take its time.
+        call.pause();
+        yield decode(result.value);
+        call.resume();
+      }
+    } finally {
+      // Does nothing to a call that has ended.
+      call.stop(new NarborError("ERR_UNAVAILABLE", "The reader has stopped"));
+      call[Symbol.dispose]();
+    }
+  }
+
+  /**
+   * A stream of messages, one answer when all have been sent. The source is read once and closed on every way out; if it fails, the call is
+   * cancelled, and that error comes out. An array is sent again when the server cannot be reached; a stream is not, since it can be read but once.
+   */
+  async clientStream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodClientStreaming<I, O>,
+    requests: AsyncIterable<ToSend<I>> | Iterable<ToSend<I>>,
+    options: RpcOptions = {},
+  ): Promise<Received<O>> {
+    const attempt = async (): Promise<Received<O>> => await this.#sendAll(method, requests, options);
+    return Array.isArray(requests) ? await this.#retrying(options, attempt) : await attempt();
+  }
+
+  /** End what is under way with ERR_CLOSED. */
+  async close(): Promise<void> {
+    this.#closed.abort(new NarborError("ERR_CLOSED", "The store is closed"));
+    const client = await this.#client?.catch(() => undefined);
+    client?.close();
+  }
+
+  async #sendAll<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodClientStreaming<I, O>,
+    requests: AsyncIterable<ToSend<I>> | Iterable<ToSend<I>>,
+    options: RpcOptions,
+  ): Promise<Received<O>> {
+    const { encode } = rpcCodec(method.input);
+    using call = await this.#begin(method, options);
+    let isAnswered = false;
+    const { answer, stream } = startClientStream(call, () => {
+      isAnswered = true;
+    });
+    call.cancels({ cancel: () => spoilAndCancel(stream) });
+    let isSent = false;
+    const send = async (): Promise<void> => {
+      call.pause();
+      for await (const request of abortable(requests, call.signal)) {
+        call.resume();
+        await untilAborted(new Promise<void>((resolve) => stream.write(asBuffer(encode(request)), () => resolve())), call.signal);
+        call.pause();
+        if (isAnswered) return;
+      }
+      isSent = true;
+      call.resume();
+      stream.end();
+    };
+    const sending = send();
+    try {
+      // Whichever comes first: the source fails, or the server answers, which before the end is most likely an error.
+      const bytes = await call.outcome(Promise.race([sending.then(() => answer), answer]));
+      if (!isSent) throw new NarborError("ERR_UNAVAILABLE", `${this.address.text}: ${method.name} was answered before all was sent`);
+      return rpcCodec(method.output).decode(bytes);
+    } catch (error) {
+      call.stop(error);
+      await sending.catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #begin(method: DescMethod, options: RpcOptions): Promise<OpenCall> {
+    this.check(options);
+    this.#client ??= this.#connect();
+    const client = await this.#client.catch((error: unknown) => {
+      this.#client = undefined;
+      throw error;
+    });
+    this.check(options);
+    return new OpenCall(client, pathOf(method, options.family ?? "snix"), this.address, this.#closed.signal, options.signal);
+  }
+
+  async #connect(): Promise<Client> {
+    const { target, tls } = this.address;
+    return new Client(target, tls === undefined ? credentials.createInsecure() : await channelCredentials(tls, this.address), {
+      "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+      "grpc.max_send_message_length": -1,
+      "grpc-node.flow_control_window": WINDOW_BYTES,
+      // It has its own idea of when to connect again, which begins at a second.
+      "grpc.initial_reconnect_backoff_ms": FIRST_PAUSE_MILLISECONDS,
+      "grpc.min_reconnect_backoff_ms": FIRST_PAUSE_MILLISECONDS,
+      "grpc.max_reconnect_backoff_ms": LONGEST_PAUSE_MILLISECONDS,
+      "grpc.keepalive_time_ms": 60_000,
+      "grpc.enable_channelz": 0,
+      // What is tried again is decided here.
+      "grpc.enable_retries": 0,
+      "grpc.service_config_disable_resolution": 1,
+    });
+  }
+
+  async #retrying<T>(options: CallOptions, attempt: () => Promise<T>): Promise<T> {
+    for (let attempts = 1; ; attempts++) {
+      try {
+        return await attempt();
+      } catch (error) {
+        if (attempts >= ATTEMPTS || !isUnreachable(error)) throw error;
+        await this.#pause(attempts, options);
+      }
+    }
+  }
+
+  /** With jitter, so that many clients of a server that comes back do not come all at once. */
+  async #pause(attempts: number, options: CallOptions): Promise<void> {
+    using stop = linkSignal(options.signal);
+    const close = (): void => stop.abort(this.#closed.signal.reason);
+    this.#closed.signal.addEventListener("abort", close, { once: true });
+    const milliseconds = Math.min(LONGEST_PAUSE_MILLISECONDS, FIRST_PAUSE_MILLISECONDS * 2 ** (attempts - 1)) * (0.5 + Math.random() / 2);
+    try {
+      this.check(options);
+      await untilAborted(new Promise((resolve) => setTimeout(resolve, milliseconds)), stop.signal);
+    } finally {
+      this.#closed.signal.removeEventListener("abort", close);
+    }
+  }
+}
+
+/** A call that is under way: it is stopped by signals, by the channel's closing, and when nothing happens for too long. */
+class OpenCall implements Disposable {
+  readonly client: Client;
+  readonly path: string;
+  readonly signal: AbortSignal;
+  readonly #stop = new AbortController();
+  readonly #address: GrpcAddress;
+  readonly #parents: readonly AbortSignal[];
+  readonly #follow = (event: Event): void => this.stop((event.target as AbortSignal).reason);
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(client: Client, path: string, address: GrpcAddress, closed: AbortSignal, signal: AbortSignal | undefined) {
+    this.client = client;
+    this.path = path;
+    this.#address = address;
+    this.signal = this.#stop.signal;
+    this.#parents = signal === undefined ? [closed] : [closed, signal];
+    for (const parent of this.#parents) {
+      // Hundreds of calls may follow one signal; that is no leak.
+      setMaxListeners(0, parent);
+      parent.addEventListener("abort", this.#follow, { once: true });
+    }
+    this.resume();
+  }
+
+  stop(reason: unknown): void {
+    if (!this.signal.aborted) this.#stop.abort(reason);
+  }
+
+  /** What `stub` began is cancelled when this call is stopped. */
+  cancels(stub: { cancel(): void }): void {
+    const cancel = (): void => {
+      stub.cancel();
+      // A call that is cancelled in the turn it begins is begun all the same by grpc-js (1.14.7), and never ends at the server.
+      setImmediate(() => stub.cancel());
+    };
+    this.signal.addEventListener("abort", cancel, { once: true });
+  }
+
+  /** We wait for ourselves now. */
+  pause(): void {
+    clearTimeout(this.#timer);
+  }
+
+  /** We wait for the server now. */
+  resume(): void {
+    clearTimeout(this.#timer);
+    const { text, timeoutMilliseconds } = this.#address;
+    this.#timer = setTimeout(
+      () => this.stop(new NarborError("ERR_UNAVAILABLE", `${text} has neither sent nor taken anything for ${timeoutMilliseconds / 1000} s`)),
+      timeoutMilliseconds,
+    );
+  }
+
+  /** What the server's answer comes to. @throws why the call was stopped; what the server said, as an error of ours */
+  async outcome<T>(answer: Promise<T>): Promise<T> {
+    try {
+      return await untilAborted(answer, this.signal);
+    } catch (error) {
+      this.signal.throwIfAborted();
+      throw isServiceError(error) ? this.#toError(error) : error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.pause();
+    for (const parent of this.#parents) parent.removeEventListener("abort", this.#follow);
+  }
+
+  #toError(error: ServiceError): NarborError {
+    const [said] = error.metadata?.get(ERROR_CODE_TRAILER) ?? [];
+    const details = error.details === "" ? errorMessage(error) : error.details;
+    // The sentence is complete when it comes from one of ours; all others are told where it comes from.
+    const status: number = error.code;
+    const message = status === RPC_STATUS.UNAVAILABLE && said === undefined ? `Cannot reach ${this.#address.text}: ${details}` : `${this.#address.text}: ${details}`;
+    return rpcError(status, said?.toString(), message, error);
+  }
+}
+
+/** No protobuf message begins like that. */
+const NO_MESSAGE = Buffer.of(0x07);
+
+/**
+ * Node (20 to 26) ends a stream that is cancelled before it resets it, and a server that is quick takes what it has for the whole. So what is cut
+ * off ends in something that no server can read.
+ */
+function spoilAndCancel(stream: ClientWritableStream<Buffer>): void {
+  if (!stream.writableEnded && !stream.destroyed) stream.write(NO_MESSAGE);
+  stream.cancel();
+}
+
+function startClientStream({ client, path }: OpenCall, onAnswer: () => void): { readonly answer: Promise<Buffer>; readonly stream: ClientWritableStream<Buffer> } {
+  const { promise, resolve, reject } = withResolvers<Buffer>();
+  // Whoever sends hears of it when it next looks.
+  promise.catch(() => undefined);
+  const stream = client.makeClientStreamRequest<Buffer, Buffer>(path, identity, identity, new Metadata(), {}, (error, bytes) => {
+    onAnswer();
+    if (error === null) resolve(bytes ?? Buffer.alloc(0));
+    else reject(error);
+  });
+  return { answer: promise, stream };
+}
+
+function withResolvers<T>(): { readonly promise: Promise<T>; readonly resolve: (value: T) => void; readonly reject: (reason: unknown) => void } {
+  let resolve: ((value: T) => void) | undefined;
+  let reject: ((reason: unknown) => void) | undefined;
+  const promise = new Promise<T>((onResolve, onReject) => {
+    resolve = onResolve;
+    reject = onReject;
+  });
+  return { promise, resolve: (value) => resolve?.(value), reject: (reason) => reject?.(reason) };
+}
+
+function pathOf({ parent, name }: DescMethod, family: ServiceFamily): string {
+  return `/${parent.typeName.replace(/^snix\./, `${family}.`)}/${name}`;
+}
+
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && "code" in error && typeof error.code === "number" && "details" in error;
+}
+
+/** Only what the server's side failed with counts: a source's error is not tried again. */
+function isUnreachable(error: unknown): boolean {
+  if (!(error instanceof NarborError && isServiceError(error.cause))) return false;
+  const status: number = error.cause.code;
+  return status === RPC_STATUS.UNAVAILABLE;
+}
+
+function identity(bytes: Buffer): Buffer {
+  return bytes;
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,132 @@
+/** Google's ByteStream over the same blobs, as the Remote Execution API uses it: blobs of any size, compressed or not, with uploads that can be resumed. */
+import { equalBytes } from "../bytes/compare-bytes.ts";
+import type { BlobRef } from "../castore/blob-service.ts";
+import type { CallOptions } from "../castore/call-options.ts";
+import { formatDigest, toB3Digest } from "../castore/digest.ts";
+import { compress } from "../compression/compress.ts";
+import { decompress } from "../compression/decompress.ts";
+import { untilAborted } from "../concurrency/until-aborted.ts";
+import { NarborError } from "../errors.ts";
+import { createBlake3 } from "../hash/blake3.ts";
+import type { WriteRequest } from "../proto/gen/google/bytestream/bytestream_pb.ts";
+import { ByteStream } from "../proto/gen/google/bytestream/bytestream_pb.ts";
+import type { Store } from "../store/store.ts";
+import type { ResourceName } from "./byte-stream-name.ts";
+import { parseReadName, parseWriteName } from "./byte-stream-name.ts";
+import { frames } from "../bytes/frames.ts";
+import { PendingUploads } from "./pending-uploads.ts";
+import type { RpcContext } from "./rpc-call.ts";
+import type { RpcService } from "./rpc-service.ts";
+import { rpcService } from "./rpc-service.ts";
+import type { WriteGate } from "./write-gate.ts";
+
+/** In answer to a compressed upload of what is there already. */
+const ALREADY_THERE = -1n;
+
+export function byteStreamService(store: Store, gate: WriteGate, pending: PendingUploads): RpcService {
+  return rpcService(ByteStream, {
+    read: async function* ({ resourceName, readOffset, readLimit }, { signal }) {
+      const name = parseReadName(resourceName);
+      for await (const data of frames(readResource(name, toOffset(readOffset), toOffset(readLimit), store, { signal }))) yield { data };
+    },
+    write: async (requests, context) => {
+      gate.check();
+      return { committedSize: await write(requests, store, pending, context) };
+    },
+    queryWriteStatus: async ({ resourceName }, { signal }) => {
+      const name = parseWriteName(resourceName);
+      const received = pending.find(resourceName)?.received;
+      if (received !== undefined) return { committedSize: BigInt(received), complete: false };
+      if (await isStored(name, store, { signal })) return { committedSize: BigInt(name.blob.size), complete: true };
+      throw new NarborError("ERR_NOT_FOUND", `Nothing is known of the upload ${JSON.stringify(resourceName.slice(0, 200))}`);
+    },
+  });
+}
+
+async function write(requests: AsyncIterable<WriteRequest>, store: Store, pending: PendingUploads, { signal }: RpcContext): Promise<bigint> {
+  let owner: ReturnType<PendingUploads["take"]> | undefined;
+  let resourceName = "";
+  try {
+    for await (const request of requests) {
+      if (owner === undefined) {
+        resourceName = request.resourceName;
+        const name = parseWriteName(resourceName);
+        if (await isStored(name, store, { signal })) return name.compressor === undefined ? BigInt(name.blob.size) : ALREADY_THERE;
+        owner = pending.take(resourceName, (content) => putVerified(name, content, store));
+      } else if (request.resourceName !== "" && request.resourceName !== resourceName) {
+        throw new NarborError("ERR_INVALID", `Cannot go on with the upload: its name has become ${JSON.stringify(request.resourceName.slice(0, 200))}`);
+      }
+      if (toOffset(request.writeOffset) !== owner.upload.received) {
+        throw new NarborError("ERR_INVALID", `Cannot go on with the upload: found write_offset ${request.writeOffset}, ${owner.upload.received} bytes have been received`);
+      }
+      // The upload may outlive this call's message buffer.
+      await untilAborted(owner.give(request.data), signal);
+      if (request.finishWrite) {
+        await untilAborted(owner.finish(), signal);
+        return BigInt(owner.upload.received);
+      }
+    }
+    if (owner === undefined) throw new NarborError("ERR_INVALID", "Cannot write: the stream has no message");
+    return BigInt(owner.upload.received);
+  } finally {
+    owner?.leave();
+  }
+}
+
+/** Store what comes, if it is the blob of that name; otherwise nothing is stored. */
+async function putVerified({ blob, compressor }: ResourceName, content: AsyncIterable<Uint8Array>, store: Store): Promise<void> {
+  const plain = compressor === undefined ? content : decompress(content, { codec: compressor, maxOutputBytes: blob.size });
+  await store.blobs.put(verified(plain, blob));
+}
+
+async function* verified(content: AsyncIterable<Uint8Array>, { digest, size }: BlobRef): AsyncGenerator<Uint8Array, void, undefined> {
+  const hasher = createBlake3();
+  let received = 0;
+  try {
+    for await (const bytes of content) {
+      received += bytes.length;
+      if (received > size) throw new NarborError("ERR_MISMATCH", `Cannot store blob ${formatDigest(digest)}: more than the ${size} bytes that its name says were sent`);
+      hasher.update(bytes);
+      yield bytes;
+    }
+    if (received !== size) throw new NarborError("ERR_MISMATCH", `Cannot store blob ${formatDigest(digest)}: ${received} bytes were sent, its name says ${size}`);
+    const found = toB3Digest(hasher.digest());
+    if (!equalBytes(found, digest)) throw new NarborError("ERR_MISMATCH", `Cannot store blob ${formatDigest(digest)}: what was sent is ${formatDigest(found)}`);
+  } finally {
+    hasher.discard();
+  }
+}
+
+async function* readResource({ blob, compressor }: ResourceName, offset: number, limit: number, store: Store, options: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
+  const { digest, size } = blob;
+  if (offset > size) throw new NarborError("ERR_OUT_OF_RANGE", `Cannot read from byte ${offset}: blob ${formatDigest(digest)} has ${size}`);
+  if (compressor !== undefined && limit !== 0) throw new NarborError("ERR_INVALID", "Cannot read a compressed blob with a read_limit");
+  const end = limit === 0 ? size : Math.min(size, offset + limit);
+  const content = size === 0 ? undefined : await store.blobs.openRead(digest, { ...options, start: offset, end: end === size ? size + 1 : end });
+  if (content === undefined) {
+    if (size === 0) return;
+    throw new NarborError("ERR_NOT_FOUND", `Blob ${formatDigest(digest)} is not stored`);
+  }
+  const counted = exactly(content, end - offset, blob);
+  yield* compressor === undefined ? counted : compress(counted, compressor, options);
+}
+
+/** A blob of another size than its name says is not that blob. */
+async function* exactly(content: AsyncIterable<Uint8Array>, length: number, { digest, size }: BlobRef): AsyncGenerator<Uint8Array, void, undefined> {
+  let given = 0;
+  for await (const bytes of content) {
+    given += bytes.length;
+    if (given > length) break;
+    yield bytes;
+  }
+  if (given !== length) throw new NarborError("ERR_NOT_FOUND", `Blob ${formatDigest(digest)} is not stored with ${size} bytes`);
+}
+
+async function isStored({ blob: { digest } }: ResourceName, store: Store, options: CallOptions): Promise<boolean> {
+  return (await store.blobs.findMissing([digest], options)).length === 0;
+}
+
+function toOffset(value: bigint): number {
+  if (value < 0n || value > BigInt(Number.MAX_SAFE_INTEGER)) throw new NarborError("ERR_OUT_OF_RANGE", `Cannot use an offset or limit of ${value}`);
+  return Number(value);
+}

@@ -1,0 +1,116 @@
+import { copyBytes } from "../bytes/collect.ts";
+import { HandOff } from "../concurrency/hand-off.ts";
+import { NarborError } from "../errors.ts";
+
+/** An upload that calls come and go on with. */
+export interface PendingUpload {
+  /** Bytes, as they were sent. */
+  readonly received: number;
+}
+
+/** The hold of one call on an upload; another call that takes the same upload ends it. */
+export interface UploadOwner {
+  readonly upload: PendingUpload;
+  /** Hand on some bytes. @throws what the upload failed with; NarborError ERR_UNAVAILABLE when another call has taken over */
+  give(bytes: Uint8Array): Promise<void>;
+  /** There is no more: wait until all is stored. @throws what the upload failed with */
+  finish(): Promise<void>;
+  /** The call ends. What it has not finished waits for another one. */
+  leave(): void;
+}
+
+export interface PendingUploadsOptions {
+  /** An upload that no call goes on with for so long is given up. */
+  readonly patienceMilliseconds: number;
+  /** Uploads at once. Each holds at most a chunk of its blob in memory. */
+  readonly maxUploads: number;
+}
+
+interface Upload {
+  received: number;
+  readonly content: HandOff<Uint8Array>;
+  readonly stored: Promise<void>;
+  failure: unknown;
+  isOver: boolean;
+  owner: UploadOwner | undefined;
+  patience: NodeJS.Timeout | undefined;
+}
+
+/** Uploads by name that may be broken off and gone on with. What they have brought is in the store's hands, but not readable. */
+export class PendingUploads implements Disposable {
+  readonly #options: PendingUploadsOptions;
+  readonly #uploads = new Map<string, Upload>();
+
+  constructor(options: PendingUploadsOptions) {
+    this.#options = options;
+  }
+
+  find(name: string): PendingUpload | undefined {
+    return this.#uploads.get(name);
+  }
+
+  /**
+   * Go on with the upload of that name, or begin it.
+   *
+   * @param store is given the upload's content and resolves when it is stored
+   * @throws NarborError ERR_LIMIT when there are too many
+   */
+  take(name: string, store: (content: AsyncIterable<Uint8Array>) => Promise<void>): UploadOwner {
+    const upload = this.#uploads.get(name) ?? this.#begin(name, store);
+    clearTimeout(upload.patience);
+    const owner: UploadOwner = {
+      upload,
+      give: async (bytes) => {
+        checkOwner(upload, owner);
+        if (bytes.length > 0) {
+          upload.received += bytes.length;
+          // It is read after this call has ended, if the call is cut off now.
+          await upload.content.give(copyBytes(bytes));
+        }
+        if (upload.isOver) throw upload.failure ?? new NarborError("ERR_INVALID", "Cannot go on with the upload: it has ended");
+      },
+      finish: async () => {
+        checkOwner(upload, owner);
+        upload.content.end();
+        await upload.stored;
+      },
+      leave: () => {
+        if (upload.owner !== owner) return;
+        upload.owner = undefined;
+        if (!upload.isOver) upload.patience = setTimeout(() => giveUp(upload, "no one went on with it"), this.#options.patienceMilliseconds);
+      },
+    };
+    upload.owner = owner;
+    return owner;
+  }
+
+  /** Give up all that are not finished. */
+  [Symbol.dispose](): void {
+    for (const upload of this.#uploads.values()) giveUp(upload, "the server is stopping");
+  }
+
+  #begin(name: string, store: (content: AsyncIterable<Uint8Array>) => Promise<void>): Upload {
+    if (this.#uploads.size >= this.#options.maxUploads) throw new NarborError("ERR_LIMIT", `Cannot begin the upload: ${this.#uploads.size} are under way already`);
+    const content = new HandOff<Uint8Array>();
+    const stored = store(content);
+    const upload: Upload = { received: 0, content, stored, failure: undefined, isOver: false, owner: undefined, patience: undefined };
+    this.#uploads.set(name, upload);
+    const over = (error?: unknown): void => {
+      upload.isOver = true;
+      upload.failure = error;
+      clearTimeout(upload.patience);
+      this.#uploads.delete(name);
+    };
+    stored.then(() => over(), over);
+    return upload;
+  }
+}
+
+function giveUp({ content, patience }: Upload, why: string): void {
+  clearTimeout(patience);
+  content.fail(new NarborError("ERR_UNAVAILABLE", `The upload was given up: ${why}`));
+}
+
+function checkOwner(upload: Upload, owner: UploadOwner): void {
+  if (upload.owner !== owner) throw new NarborError("ERR_UNAVAILABLE", "Another call has taken the upload over");
+}

@@ -1,0 +1,70 @@
+/** narbor.store.v1 StoreService: what one Narbor asks another beyond the castore and store protocols. */
+import type { CallOptions } from "../castore/call-options.ts";
+import { NarborError } from "../errors.ts";
+import type { GetNarRequest } from "../proto/gen/narbor/store/v1/rpc_store_pb.ts";
+import { DirectorySize, StoreService } from "../proto/gen/narbor/store/v1/rpc_store_pb.ts";
+import {
+  documentFromProto,
+  documentToProto,
+  narFileFromProto,
+  narFileToProto,
+  narFromProto,
+  narToProto,
+  rootFromProto,
+  sha256FromProto,
+} from "../store/nar-record-proto.ts";
+import type { NarFileRecord, NarRecord } from "../store/nar-index.ts";
+import type { Store } from "../store/store.ts";
+import type { RpcService } from "./rpc-service.ts";
+import { rpcService } from "./rpc-service.ts";
+import { checkStorePathDigest } from "./store-path-digest.ts";
+import type { WriteGate } from "./write-gate.ts";
+
+/** @param version of the program */
+export function storeService(store: Store, gate: WriteGate, version: string): RpcService {
+  return rpcService(StoreService, {
+    getInfo: async (_request, options) => {
+      const profile = await store.directorySizeProfile(options);
+      return { directorySize: profile === "doubled" ? DirectorySize.DOUBLED : DirectorySize.DOCUMENTED, version };
+    },
+    getNar: async (request, options) => {
+      const { nar, file } = await findNar(request, store, options);
+      if (nar === undefined) throw new NarborError("ERR_NOT_FOUND", "That NAR is not known here");
+      return { nar: narToProto(nar), ...(file && { file: narFileToProto(file) }) };
+    },
+    putNar: async ({ nar, file }, options) => {
+      gate.check();
+      await store.nars.put(narFromProto(nar), file && narFileFromProto(file), options);
+      return {};
+    },
+    getDocument: async ({ name }, options) => {
+      const document = await store.documents.get(name, options);
+      if (document === undefined) throw new NarborError("ERR_NOT_FOUND", `There is no ${JSON.stringify(name.slice(0, 200))} here`);
+      return { document: documentToProto(document) };
+    },
+    putDocument: async ({ document }, options) => {
+      gate.check();
+      await store.documents.put(documentFromProto(document), options);
+      return {};
+    },
+    deletePathInfo: async ({ outputHash }, options) => {
+      gate.check();
+      return { deleted: await store.pathInfos.delete(checkStorePathDigest(outputHash), options) };
+    },
+  });
+}
+
+async function findNar({ byWhat }: GetNarRequest, store: Store, options: CallOptions): Promise<{ readonly nar: NarRecord | undefined; readonly file?: NarFileRecord }> {
+  switch (byWhat.case) {
+    case "narSha256":
+      return { nar: await store.nars.byNarHash(sha256FromProto(byWhat.value, "nar_sha256"), options) };
+    case "fileSha256": {
+      const found = await store.nars.byFileHash(sha256FromProto(byWhat.value, "file_sha256"), options);
+      return { nar: found, ...(found && { file: found }) };
+    }
+    case "root":
+      return { nar: await store.nars.byRoot(rootFromProto(byWhat.value), options) };
+    case undefined:
+      throw new NarborError("ERR_INVALID", "Cannot look up a NAR: the request does not say by what");
+  }
+}
