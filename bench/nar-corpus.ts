@@ -29,6 +29,18 @@ export function mixedFiles(total: number, largest: number): Corpus {
   return corpus(`${(total / 1e9).toFixed(1)} GB in ${sizes.length} files of up to ${largest} bytes`, sizes, 1000);
 }
 
+/** `count` files in sizes as packages have them: most below 4 KiB, a few of megabytes; about 12 KiB each. */
+export function packageFiles(count: number): Corpus {
+  const sizes = Array.from({ length: count }, (_, index) => {
+    const place = (index * 7919) % 1000;
+    if (place < 700) return 64 + ((index * 37) % 4000);
+    if (place < 970) return 4096 + ((index * 997) % 20_000);
+    if (place < 999) return 32_768 + ((index * 9973) % 200_000);
+    return 4 * 1024 * 1024;
+  });
+  return corpus(`${count} files as in packages`, sizes, 100);
+}
+
 function corpus(name: string, sizes: readonly number[], perDirectory: number): Corpus {
   return { name, files: sizes.length, read: () => gather(pieces(sizes, perDirectory)) };
 }

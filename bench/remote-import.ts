@@ -19,7 +19,7 @@ import type { BlobRef, BlobService, Node } from "../dist/index.js";
 import { GrpcStore, importNar, planNar, renderNar } from "../dist/index.js";
 import { median, peakMemory, printRow, timed } from "./figures.ts";
 import type { Corpus } from "./nar-corpus.ts";
-import { mixedFiles, smallFiles } from "./nar-corpus.ts";
+import { packageFiles, smallFiles } from "./nar-corpus.ts";
 
 const RUNS = Number(process.env["BENCH_RUNS"] ?? 3);
 const ROUND_TRIPS = (process.env["BENCH_RTT"] ?? "0,1,10,50").split(",").map(Number);
@@ -27,7 +27,6 @@ const ROUND_TRIPS = (process.env["BENCH_RTT"] ?? "0,1,10,50").split(",").map(Num
 const PATIENCE = process.env["BENCH_FULL"] === "1" ? Infinity : 5000;
 const MAIN = resolve(import.meta.dirname, "../dist/cli/main.js");
 const PROXY = resolve(import.meta.dirname, "delay-proxy.ts");
-const SMALL_BLOB_LIMIT = 2 ** 20;
 
 type Importer = Pick<BlobService, "putMany" | "put">;
 type Exporter = Pick<BlobService, "findMissing" | "openRead" | "readMany">;
@@ -196,6 +195,6 @@ async function measure(corpus: Corpus, roundTrip: number): Promise<void> {
 
 for (const roundTrip of ROUND_TRIPS) {
   await measure(smallFiles(10_000, 1000), roundTrip);
-  await measure(mixedFiles(1e8, SMALL_BLOB_LIMIT * 8), roundTrip);
+  await measure(packageFiles(10_000), roundTrip);
 }
 console.log(`\nthis process at most ${await peakMemory("self")} MiB`);

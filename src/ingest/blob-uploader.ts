@@ -2,7 +2,7 @@ import pLimit from "p-limit";
 import type { BlobService, SmallBlob } from "../castore/blob-service.ts";
 import { toSmallBlob } from "../castore/blob-service.ts";
 import type { B3Digest } from "../castore/digest.ts";
-import { digestKey, formatDigest } from "../castore/digest.ts";
+import { digestKey, formatDigest, toB3Digest } from "../castore/digest.ts";
 import type { LinkedSignal } from "../concurrency/linked-signal.ts";
 import { Semaphore } from "../concurrency/semaphore.ts";
 import { untilAborted } from "../concurrency/until-aborted.ts";
@@ -13,12 +13,12 @@ import { NarborError } from "../errors.ts";
 export interface BlobUploaderOptions {
   /** Uploads under way at once. @default 128 */
   readonly concurrency?: number | undefined;
-  /** Bytes of small files held in memory at once, whether waiting or under way. @default 134217728 (128 MiB) */
+  /** Bytes of small files held in memory at once, whether waiting or under way. @default 33554432 (32 MiB) */
   readonly bufferedBytes?: number | undefined;
 }
 
 const DEFAULT_CONCURRENCY = 128;
-const DEFAULT_BUFFERED_BYTES = 128 * 1024 * 1024;
+const DEFAULT_BUFFERED_BYTES = 32 * 1024 * 1024;
 /** A batch goes out when it holds this many bytes (or one larger file) … */
 const BATCH_BYTES = 2 * 1024 * 1024;
 /** … or this many files. */
@@ -79,28 +79,36 @@ export class BlobUploader {
     return blob.digest;
   }
 
-  /** Stream a large file in line and give its digest, which must be the one the service gives. */
+  /**
+   * Stream a large file in line and give its digest, when all of it has been read: whether the service has stored it, and calls it the same, is
+   * waited for by `join`, and the next file need not wait for the answer.
+   */
   async addLarge(content: AsyncIterable<Uint8Array>): Promise<B3Digest> {
+    const { signal } = this.#stop;
     const hasher = createBlake3();
-    let ended = false;
+    let digest: B3Digest | undefined;
+    let onEnd: (digest: B3Digest) => void = () => undefined;
+    const ended = new Promise<B3Digest>((resolve) => {
+      onEnd = resolve;
+    });
     async function* hashed(): AsyncGenerator<Uint8Array, void, undefined> {
       for await (const bytes of content) {
         hasher.update(bytes);
         yield bytes;
       }
-      ended = true;
+      onEnd((digest = toB3Digest(hasher.digest())));
     }
-    try {
-      const { signal } = this.#stop;
-      const stored = await untilAborted(this.#limit(() => this.#blobs.put(hashed(), { signal })), signal);
-      if (!ended) throw new NarborError("ERR_MISMATCH", "Cannot upload a blob: the service stopped reading before its end");
-      if (!equalBytes(stored, hasher.digest())) {
-        throw new NarborError("ERR_MISMATCH", `Cannot upload a blob: the service calls it ${formatDigest(stored)}, which is not its digest`);
-      }
-      return stored;
-    } finally {
-      hasher.discard();
-    }
+    this.#track(
+      this.#limit(async () => {
+        signal.throwIfAborted();
+        const stored = await this.#blobs.put(hashed(), { signal });
+        if (digest === undefined) throw new NarborError("ERR_MISMATCH", "Cannot upload a blob: the service stopped reading before its end");
+        if (!equalBytes(stored, digest)) {
+          throw new NarborError("ERR_MISMATCH", `Cannot upload a blob: the service calls it ${formatDigest(stored)}, which is not its digest`);
+        }
+      }).finally(() => hasher.discard()),
+    );
+    return await untilAborted(ended, signal);
   }
 
   /** Send what is left and wait for every upload. @throws the first failure */
@@ -129,16 +137,18 @@ export class BlobUploader {
       return;
     }
     const { signal } = this.#stop;
-    const upload = this.#limit(async () => {
-      signal.throwIfAborted();
-      await this.#blobs.putMany(batch.blobs, { signal });
-    })
-      .catch((error: unknown) => this.#stop.abort(error))
-      .finally(() => {
-        batch.release();
-        this.#underway.delete(upload);
-      });
-    this.#underway.add(upload);
+    this.#track(
+      this.#limit(async () => {
+        signal.throwIfAborted();
+        await this.#blobs.putMany(batch.blobs, { signal });
+      }).finally(batch.release),
+    );
+  }
+
+  /** An upload goes on in the background until `join`; its failure stops everything. */
+  #track(upload: Promise<void>): void {
+    const tracked = upload.catch((error: unknown) => this.#stop.abort(error)).finally(() => this.#underway.delete(tracked));
+    this.#underway.add(tracked);
   }
 
   /** False when the digest was sent before. */
