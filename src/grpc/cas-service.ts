@@ -125,6 +125,8 @@ async function readUpdate({ digest, data, compressor }: BatchUpdateBlobsRequest_
     return blob;
   } catch (error) {
     options.signal?.throwIfAborted();
+    // Larger than it says is wrong, however often it is sent; RESOURCE_EXHAUSTED would have clients try again.
+    if (isNarborError(error, "ERR_LIMIT")) return new NarborError("ERR_MISMATCH", error.message, { cause: error });
     if (isNarborError(error)) return error;
     throw error;
   }
@@ -165,6 +167,8 @@ async function* readAll(blobs: readonly BlobRef[], store: Store, options: CallOp
   while (position < small.length) {
     try {
       for await (const result of store.blobs.readMany(small.slice(position), options)) yield { blob: small[position++] as BlobRef, result };
+      // A store that leaves some out would be asked for them for ever.
+      if (position !== small.length) throw new NarborError("ERR_STORE", `Cannot read blobs: the store gave ${position} of ${small.length}`);
     } catch (error) {
       options.signal?.throwIfAborted();
       if (!isNarborError(error, "ERR_NOT_FOUND", "ERR_DATA_LOSS")) throw error;

@@ -1,5 +1,5 @@
 /**
- * The two things that grpc-js (1.14.7) has no way to ask for. Both are reached through members that are not public, which is why its version
+ * The three things that grpc-js (1.14.7) has no way to ask for. All are reached through members that are not public, which is why its version
  * is an exact one, and why tests hold that windows are wide and that streams which are cut off are told from those that end.
  */
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
@@ -30,4 +30,11 @@ export function http2StreamOf(call: object): ServerHttp2Stream {
   const { stream } = (call as { readonly call: { readonly stream: ServerHttp2Stream } }).call;
   if (typeof stream.close !== "function") throw new TypeError("grpc-js has its streams elsewhere");
   return stream;
+}
+
+/** Whether a client's stream has ended within a message, of which grpc-js says nothing. */
+export function endsWithinMessage(call: object): boolean {
+  const { readState } = (call as { readonly call: { readonly decoder: { readonly readState: number } } }).call.decoder;
+  if (typeof readState !== "number") throw new TypeError("grpc-js has its decoder elsewhere");
+  return readState !== 0;
 }

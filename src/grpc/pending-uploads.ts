@@ -11,8 +11,13 @@ export interface PendingUpload {
 /** The hold of one call on an upload; another call that takes the same upload ends it. */
 export interface UploadOwner {
   readonly upload: PendingUpload;
-  /** Hand on some bytes. @throws what the upload failed with; NarborError ERR_UNAVAILABLE when another call has taken over */
-  give(bytes: Uint8Array): Promise<void>;
+  /**
+   * Hand on some bytes.
+   *
+   * @param offset where they stand in the upload
+   * @throws what the upload failed with; NarborError ERR_UNAVAILABLE when another call has taken over, ERR_INVALID for an offset other than what has come
+   */
+  give(bytes: Uint8Array, offset: number): Promise<void>;
   /** There is no more: wait until all is stored. @throws what the upload failed with */
   finish(): Promise<void>;
   /** The call ends. What it has not finished waits for another one. */
@@ -32,6 +37,8 @@ interface Upload {
   readonly stored: Promise<void>;
   failure: unknown;
   isOver: boolean;
+  /** Calls whose bytes have not been taken yet. */
+  readonly waiting: Set<() => void>;
   owner: UploadOwner | undefined;
   patience: NodeJS.Timeout | undefined;
 }
@@ -52,20 +59,23 @@ export class PendingUploads implements Disposable {
   /**
    * Go on with the upload of that name, or begin it.
    *
+   * @param offset of the bytes that the call begins with: a call that is wrong there takes the upload from no one
    * @param store is given the upload's content and resolves when it is stored
-   * @throws NarborError ERR_LIMIT when there are too many
+   * @throws NarborError ERR_LIMIT when there are too many, ERR_INVALID for an offset other than what has come
    */
-  take(name: string, store: (content: AsyncIterable<Uint8Array>) => Promise<void>): UploadOwner {
+  take(name: string, offset: number, store: (content: AsyncIterable<Uint8Array>) => Promise<void>): UploadOwner {
+    checkOffset(offset, this.#uploads.get(name)?.received ?? 0);
     const upload = this.#uploads.get(name) ?? this.#begin(name, store);
     clearTimeout(upload.patience);
     const owner: UploadOwner = {
       upload,
-      give: async (bytes) => {
+      give: async (bytes, bytesOffset) => {
         checkOwner(upload, owner);
+        checkOffset(bytesOffset, upload.received);
         if (bytes.length > 0) {
           upload.received += bytes.length;
           // It is read after this call has ended, if the call is cut off now.
-          await upload.content.give(copyBytes(bytes));
+          await taken(upload, copyBytes(bytes));
         }
         if (upload.isOver) throw upload.failure ?? new NarborError("ERR_INVALID", "Cannot go on with the upload: it has ended");
       },
@@ -93,11 +103,12 @@ export class PendingUploads implements Disposable {
     if (this.#uploads.size >= this.#options.maxUploads) throw new NarborError("ERR_LIMIT", `Cannot begin the upload: ${this.#uploads.size} are under way already`);
     const content = new HandOff<Uint8Array>();
     const stored = store(content);
-    const upload: Upload = { received: 0, content, stored, failure: undefined, isOver: false, owner: undefined, patience: undefined };
+    const upload: Upload = { received: 0, content, stored, failure: undefined, isOver: false, waiting: new Set(), owner: undefined, patience: undefined };
     this.#uploads.set(name, upload);
     const over = (error?: unknown): void => {
       upload.isOver = true;
       upload.failure = error;
+      for (const letGo of upload.waiting) letGo();
       clearTimeout(upload.patience);
       this.#uploads.delete(name);
     };
@@ -111,6 +122,22 @@ function giveUp({ content, patience }: Upload, why: string): void {
   content.fail(new NarborError("ERR_UNAVAILABLE", `The upload was given up: ${why}`));
 }
 
+/** Hand bytes on; resolves when they were taken, or when the upload is over: a store that fails may not come back for them, nor for the first. */
+async function taken({ content, waiting }: Upload, bytes: Uint8Array): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const letGo = (): void => {
+      waiting.delete(letGo);
+      resolve();
+    };
+    waiting.add(letGo);
+    void content.give(bytes).then(letGo);
+  });
+}
+
 function checkOwner(upload: Upload, owner: UploadOwner): void {
   if (upload.owner !== owner) throw new NarborError("ERR_UNAVAILABLE", "Another call has taken the upload over");
+}
+
+function checkOffset(offset: number, received: number): void {
+  if (offset !== received) throw new NarborError("ERR_INVALID", `Cannot go on with the upload: found write_offset ${offset}, ${received} bytes have been received`);
 }

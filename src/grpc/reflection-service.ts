@@ -116,7 +116,8 @@ function renameFile(file: FileDescriptorProto, [from, to]: Rename): FileDescript
   const type = (value: string): string => (value.startsWith(".") ? `.${text(value.slice(1))}` : value);
   const message = (each: FileDescriptorProto["messageType"][number]): FileDescriptorProto["messageType"][number] => ({
     ...each,
-    field: each.field.map((field) => ({ ...field, typeName: type(field.typeName) })),
+    // A field of a scalar type has no name of one, and an empty name that is set is an error to others.
+    field: each.field.map((field) => (field.typeName === "" ? field : { ...field, typeName: type(field.typeName) })),
     nestedType: each.nestedType.map(message),
   });
   return {

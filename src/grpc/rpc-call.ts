@@ -9,7 +9,7 @@ import { abortable } from "../concurrency/abortable.ts";
 import { nextTurn } from "../concurrency/next-turn.ts";
 import { untilAborted } from "../concurrency/until-aborted.ts";
 import { NarborError, errorMessage, isNarborError } from "../errors.ts";
-import { http2StreamOf } from "./grpc-js-internals.ts";
+import { endsWithinMessage, http2StreamOf } from "./grpc-js-internals.ts";
 import { ERROR_CODE_TRAILER, RPC_STATUS, toRpcFailure } from "../proto/rpc-status.ts";
 
 /** What a handler knows of its call. */
@@ -122,6 +122,7 @@ export class RpcCall implements RpcContext {
     await nextTurn();
     this.signal.throwIfAborted();
     if (this.#stream.closed || this.#stream.destroyed) throw new NarborError("ERR_UNAVAILABLE", "The client's stream was cut off");
+    if (endsWithinMessage(call)) throw new NarborError("ERR_INVALID", "The client's stream ends within a message");
   }
 
   /**

@@ -84,12 +84,26 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   for (const service of [...main, health, reflectionService([...main, health])]) addRpcService(server, service, calls);
   widenWindows(server, { stream: STREAM_WINDOW_BYTES, connection: CONNECTION_WINDOW_BYTES });
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const connections = new Map<Duplex, Promise<void>>();
   return {
-    accept: (connection) => injector.injectConnection(connection),
+    accept: (connection) => {
+      if (stopping.signal.aborted) {
+        connection.destroy();
+        return;
+      }
+      const closed = new Promise<void>((resolve) => connection.once("close", () => resolve()));
+      connections.set(connection, closed);
+      void closed.then(() => connections.delete(connection));
+      injector.injectConnection(connection);
+    },
     stop: async (graceMilliseconds) => {
       stopping.abort(new NarborError("ERR_CLOSED", "The server is stopping"));
-      const timer = setTimeout(() => server.forceShutdown(), graceMilliseconds);
-      await new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+      server.tryShutdown(() => undefined);
+      // grpc-js (1.14.7) cuts off no one once channelz is off, which is where it looks for its connections.
+      const timer = setTimeout(() => {
+        for (const connection of connections.keys()) connection.destroy();
+      }, graceMilliseconds);
+      await Promise.all(connections.values());
       clearTimeout(timer);
       pending[Symbol.dispose]();
     },

@@ -3,6 +3,7 @@ import type { BlobService, SmallBlob } from "../castore/blob-service.ts";
 import { toSmallBlob } from "../castore/blob-service.ts";
 import type { B3Digest } from "../castore/digest.ts";
 import { digestKey, formatDigest, toB3Digest } from "../castore/digest.ts";
+import { deferred } from "../concurrency/deferred.ts";
 import type { LinkedSignal } from "../concurrency/linked-signal.ts";
 import { Semaphore } from "../concurrency/semaphore.ts";
 import { untilAborted } from "../concurrency/until-aborted.ts";
@@ -87,16 +88,13 @@ export class BlobUploader {
     const { signal } = this.#stop;
     const hasher = createBlake3();
     let digest: B3Digest | undefined;
-    let onEnd: (digest: B3Digest) => void = () => undefined;
-    const ended = new Promise<B3Digest>((resolve) => {
-      onEnd = resolve;
-    });
+    const ended = deferred<B3Digest>();
     async function* hashed(): AsyncGenerator<Uint8Array, void, undefined> {
       for await (const bytes of content) {
         hasher.update(bytes);
         yield bytes;
       }
-      onEnd((digest = toB3Digest(hasher.digest())));
+      ended.resolve((digest = toB3Digest(hasher.digest())));
     }
     this.#track(
       this.#limit(async () => {
@@ -108,7 +106,7 @@ export class BlobUploader {
         }
       }).finally(() => hasher.discard()),
     );
-    return await untilAborted(ended, signal);
+    return await untilAborted(ended.promise, signal);
   }
 
   /** Send what is left and wait for every upload. @throws the first failure */

@@ -17,7 +17,9 @@ import type { PathInfoService } from "../../src/store/path-info-service.ts";
 import type { Store, StoreServices } from "../../src/store/store.ts";
 import { collect, collectItems } from "../helpers/bytes.ts";
 import { BLOB_SERVICE_CASES } from "./blob-service.ts";
-import type { ConformanceCase } from "./conformance-case.ts";
+import { openGrpc } from "../helpers/grpc-store.ts";
+import { pick } from "../helpers/open-stores.ts";
+import type { ConformanceCase, Open } from "./conformance-case.ts";
 import { failingCases } from "./conformance-case.ts";
 import { DIRECTORY_SERVICE_CASES } from "./directory-service.ts";
 import { DOCUMENT_INDEX_CASES } from "./document-index.ts";
@@ -482,11 +484,42 @@ const BROKEN_STORES: readonly Broken<Store>[] = [
   ],
 ];
 
+/** A service that hangs is seen sooner here: many are opened at once. */
+const GRPC_PATIENCE = 5000;
+
+const OUR_CLIENT_IS_ASKED = "signals, errors of the source and its closing are the client's own affair: it never asks the service";
+const READS_WHOLE = "a Read() has no range: the client reads the whole blob to verify it, and cuts the range out itself";
+
+/** Faults that cannot be seen through gRPC, and why: the client asks otherwise, or does it by itself. */
+const UNSEEN_THROUGH_GRPC: Readonly<Record<string, string>> = {
+  "put() ends at an empty piece": "the client sends no empty messages",
+  "a failing source stores what came before": "the client gathers 256 KiB at a time, so what came before is not what the service got; the stream is refused as broken off anyway",
+  "a failing source gives an error of the service's own": OUR_CLIENT_IS_ASKED,
+  "put() leaves its content open": OUR_CLIENT_IS_ASKED,
+  "put() does not look at its signal": OUR_CLIENT_IS_ASKED,
+  "an aborted read is an AbortError of its own": OUR_CLIENT_IS_ASKED,
+  "an aborted read looks like a missing blob": OUR_CLIENT_IS_ASKED,
+  "openRead() ignores start": READS_WHOLE,
+  "openRead() takes end for the last byte": READS_WHOLE,
+  "openRead() refuses an end beyond the blob's end": READS_WHOLE,
+  "readMany() gives a blob that is asked for twice once": "the client asks for each once, and gives it as often as it was asked",
+  "readMany() does not look at the size": "the client looks itself",
+  "findMissing() gives duplicates": "the client takes the answer for a set",
+  "findMissing() gives them in another order": "the client takes the answer for a set",
+  "getClosure() gives a shared directory every time it is held": "the client leaves out what has come already, as stock servers may send it twice",
+  "get() of an unknown directory is an error": "NOT_FOUND is what it is over the wire, too",
+};
+
 checkSuite("blobServiceConformance()", BLOB_SERVICE_CASES, "blobs", BROKEN_BLOB_SERVICES);
 checkSuite("directoryServiceConformance()", DIRECTORY_SERVICE_CASES, "directories", BROKEN_DIRECTORY_SERVICES);
 checkSuite("pathInfoServiceConformance()", PATH_INFO_SERVICE_CASES, "pathInfos", BROKEN_PATH_INFO_SERVICES);
 checkSuite("narIndexConformance()", NAR_INDEX_CASES, "nars", BROKEN_NAR_INDEXES);
 checkSuite("documentIndexConformance()", DOCUMENT_INDEX_CASES, "documents", BROKEN_DOCUMENT_INDEXES);
+
+test("UNSEEN_THROUGH_GRPC names faults that there are", () => {
+  const all = [BROKEN_BLOB_SERVICES, BROKEN_DIRECTORY_SERVICES, BROKEN_PATH_INFO_SERVICES, BROKEN_NAR_INDEXES, BROKEN_DOCUMENT_INDEXES].flatMap((list) => list.map(([what]) => what));
+  expect(all).toEqual(expect.arrayContaining(Object.keys(UNSEEN_THROUGH_GRPC)));
+});
 
 describe("storeConformance()", () => {
   test.for(BROKEN_STORES)("rejects a store when %s", async ([, breakIt, mustFail]) => {
@@ -523,7 +556,33 @@ function checkSuite<Name extends keyof StoreServices>(
       const failing = await failingCases(named(cases, mustFail), openBroken(breakIt));
       expect(failing).toEqual(expect.arrayContaining([...mustFail]));
     });
+
+    test("accepts a service that is not broken, through gRPC", async () => {
+      expect(await failingCases(cases, openThroughGrpc(name, () => ({})))).toEqual([]);
+    });
+
+    test.for(broken.filter(([what]) => !(what in UNSEEN_THROUGH_GRPC)))("rejects a service through gRPC when %s", async ([, breakIt, mustFail]) => {
+      const failing = await failingCases(named(cases, mustFail), openThroughGrpc(name, breakIt), GRPC_PATIENCE);
+      expect(failing).toEqual(expect.arrayContaining([...mustFail]));
+    });
+
+    const unseen = broken.filter(([what]) => what in UNSEEN_THROUGH_GRPC);
+    test.for(unseen)("has nothing to see through gRPC when %s", async ([, breakIt, mustFail]) => {
+      expect(await failingCases(named(cases, mustFail), openThroughGrpc(name, breakIt), GRPC_PATIENCE)).toEqual([]);
+    });
   });
+}
+
+/** The service, broken, in a store behind our server and seen by our client. */
+function openThroughGrpc<Name extends keyof StoreServices>(name: Name, breakIt: (good: StoreServices[Name]) => Partial<StoreServices[Name]>): Open<StoreServices[Name]> {
+  return pick(
+    openGrpc(async () => {
+      const memory = new MemoryStore();
+      const broken = { [name]: override(memory[name], breakIt(memory[name])) } as Partial<Store>;
+      return opened(override<Store>(memory, broken), memory);
+    }),
+    name,
+  );
 }
 
 /** The cases of these names. */

@@ -8,7 +8,9 @@ import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey, formatDigest, toB3Digest } from "../../castore/digest.ts";
 import { abortable } from "../../concurrency/abortable.ts";
 import { batched } from "../../concurrency/batched.ts";
+import { linkSignal } from "../../concurrency/linked-signal.ts";
 import { mapConcurrent } from "../../concurrency/map-concurrent.ts";
+import { nextTurn } from "../../concurrency/next-turn.ts";
 import { NarborError, isNarborError } from "../../errors.ts";
 import { createBlake3 } from "../../hash/blake3.ts";
 import { BlobService as BlobServiceDescriptor } from "../../proto/gen/snix/castore/v1/rpc_blobstore_pb.ts";
@@ -44,7 +46,7 @@ export class GrpcBlobService implements BlobService {
   async stat(digest: B3Digest, options?: CallOptions): Promise<BlobStat | undefined> {
     const { family } = await this.#core.peer(options);
     try {
-      const { chunks } = await this.#core.singles(() => this.#core.channel.unary(stat, { digest, sendChunks: true }, { ...options, family }));
+      const { chunks } = await this.#core.single(options, () => this.#core.channel.unary(stat, { digest, sendChunks: true }, { ...options, family }));
       return { chunks: chunks.map((chunk) => ({ digest: toB3Digest(chunk.digest), size: Number(chunk.size) })) };
     } catch (error) {
       if (isNarborError(error, "ERR_NOT_FOUND")) return undefined;
@@ -64,24 +66,30 @@ export class GrpcBlobService implements BlobService {
 
   async #putBatches(blobs: readonly SmallBlob[], maxBytes: number, options: CallOptions | undefined): Promise<void> {
     const calls: Promise<void>[] = [];
-    for await (const batch of batched(blobs, maxBytes, blobs.length)) calls.push(this.#core.batches(() => batchUpdate(this.#core, batch, options)));
+    for await (const batch of batched(blobs, maxBytes, blobs.length)) calls.push(this.#core.batch(options, () => batchUpdate(this.#core, batch, options)));
     await Promise.all(calls);
   }
 
   async put(content: AsyncIterable<Uint8Array>, options?: CallOptions): Promise<B3Digest> {
     const hasher = createBlake3();
+    using stop = linkSignal(options?.signal);
     async function* hashed(): AsyncGenerator<Uint8Array, void, undefined> {
-      for await (const bytes of abortable(content, options?.signal)) {
+      for await (const bytes of abortable(content, stop.signal)) {
         hasher.update(bytes);
         yield bytes;
       }
     }
     try {
       const { family } = await this.#core.peer(options);
-      const { digest } = await this.#core.channel.clientStream(put, frames(hashed()), { ...options, family });
+      const { digest } = await this.#core.single(options, () => this.#core.channel.clientStream(put, frames(hashed()), { ...options, family }));
       const stored = toB3Digest(digest);
       this.#checkStored(stored, toB3Digest(hasher.digest()));
       return stored;
+    } catch (error) {
+      // The content may be stuck when the server fails, and must be closed all the same; it hears of it within this turn.
+      stop.abort(error);
+      await nextTurn();
+      throw error;
     } finally {
       hasher.discard();
     }
@@ -115,7 +123,7 @@ export class GrpcBlobService implements BlobService {
     const calls: Promise<readonly B3Digest[]>[] = [];
     for (let start = 0; start < digests.length; start += DIGESTS_PER_CALL) {
       const part = digests.slice(start, start + DIGESTS_PER_CALL);
-      calls.push(this.#core.batches(() => batchFindMissing(this.#core, part, options)));
+      calls.push(this.#core.batch(options, () => batchFindMissing(this.#core, part, options)));
     }
     return new Set((await Promise.all(calls)).flat().map(digestKey));
   }
@@ -127,13 +135,13 @@ export class GrpcBlobService implements BlobService {
 
   async #putOne({ digest, bytes }: SmallBlob, options: CallOptions | undefined): Promise<void> {
     const { family } = await this.#core.peer(options);
-    const answer = await this.#core.singles(() => this.#core.channel.clientStream(put, [bytes], { ...options, family }));
+    const answer = await this.#core.single(options, () => this.#core.channel.clientStream(put, [bytes], { ...options, family }));
     this.#checkStored(toB3Digest(answer.digest), digest);
   }
 
   /** A whole small blob, or why there is none. */
   async #readOne(blob: BlobRef, options: CallOptions | undefined): Promise<Uint8Array | NarborError> {
-    return await this.#core.singles(async () => {
+    return await this.#core.single(options, async () => {
       const pieces = await this.#openRaw(blob.digest, options);
       if (pieces === undefined) return notStored(blob, this.#core.name);
       const bytes = await collectBytes(pieces, Math.max(blob.size, SMALL_BLOB_LIMIT), "a blob");

@@ -7,6 +7,8 @@ import type { NamedDirectory } from "../../castore/directory-order.ts";
 import { readDirectory } from "../../castore/directory-proto.ts";
 import type { DirectoryService } from "../../castore/directory-service.ts";
 import { abortable } from "../../concurrency/abortable.ts";
+import { linkSignal } from "../../concurrency/linked-signal.ts";
+import { nextTurn } from "../../concurrency/next-turn.ts";
 import { NarborError, isNarborError } from "../../errors.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import { DirectoryService as DirectoryServiceDescriptor } from "../../proto/gen/snix/castore/v1/rpc_directory_pb.ts";
@@ -56,8 +58,9 @@ export class GrpcDirectoryService implements DirectoryService {
       for (const _entry of readDirectory(bytes));
       return (last = bytes);
     };
+    using stop = linkSignal(options?.signal);
     const checked = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
-      for await (const bytes of abortable(directories, options?.signal)) yield check(bytes);
+      for await (const bytes of abortable(directories, stop.signal)) yield check(bytes);
     };
     try {
       // Only an array can be sent again, should the server go away meanwhile.
@@ -65,6 +68,9 @@ export class GrpcDirectoryService implements DirectoryService {
       const { rootDigest } = await this.#core.channel.clientStream(put, messages, { ...options, family });
       return this.#checkRoot(toB3Digest(rootDigest), last);
     } catch (error) {
+      // The stream may be stuck when the server fails, and must be closed all the same; it hears of it within this turn.
+      stop.abort(error);
+      await nextTurn();
       throw isNarbor || !/wrong size/.test(String(error)) ? error : withProfileHint(error, this.#core);
     }
   }

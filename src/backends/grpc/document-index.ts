@@ -1,5 +1,5 @@
 import type { CallOptions } from "../../castore/call-options.ts";
-import { isNarborError } from "../../errors.ts";
+import { NarborError, isNarborError } from "../../errors.ts";
 import { StoreService } from "../../proto/gen/narbor/store/v1/rpc_store_pb.ts";
 import type { DocumentIndex, DocumentRecord } from "../../store/document-index.ts";
 import { documentFromProto, documentToProto } from "../../store/nar-record-proto.ts";
@@ -18,7 +18,9 @@ export class GrpcDocumentIndex implements DocumentIndex {
   async get(name: string, options?: CallOptions): Promise<DocumentRecord | undefined> {
     this.#core.channel.check(options);
     try {
-      return documentFromProto((await this.#core.channel.unary(getDocument, { name }, options)).document);
+      const document = documentFromProto((await this.#core.channel.unary(getDocument, { name }, options)).document);
+      if (document.name !== name) throw new NarborError("ERR_DATA_LOSS", `Cannot read ${JSON.stringify(name)} from ${this.#core.name}: it sent ${JSON.stringify(document.name)}`);
+      return document;
     } catch (error) {
       if (isNarborError(error, "ERR_NOT_FOUND")) return undefined;
       throw error;

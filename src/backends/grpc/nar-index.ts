@@ -1,5 +1,6 @@
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
+import { encodeEntry } from "../../castore/directory-proto.ts";
 import type { Node } from "../../castore/node.ts";
 import { NarborError, isNarborError } from "../../errors.ts";
 import type { GetNarResponse } from "../../proto/gen/narbor/store/v1/rpc_store_pb.ts";
@@ -32,7 +33,7 @@ export class GrpcNarIndex implements NarIndex {
 
   async byRoot(root: Node, options?: CallOptions): Promise<NarRecord | undefined> {
     const answer = await this.#get({ byWhat: { case: "root", value: rootToProto(root) } }, options);
-    return answer && narFromProto(answer.nar);
+    return answer && this.#check(narFromProto(answer.nar), (nar) => equalBytes(encodeEntry(nar.root), encodeEntry(root)));
   }
 
   async put(nar: NarRecord, file?: NarFileRecord, options?: CallOptions): Promise<void> {
@@ -43,7 +44,7 @@ export class GrpcNarIndex implements NarIndex {
   async #get(request: ToSend<typeof GetNarRequestSchema>, options: CallOptions | undefined): Promise<GetNarResponse | undefined> {
     this.#core.channel.check(options);
     try {
-      return await this.#core.singles(() => this.#core.channel.unary(getNar, request, options));
+      return await this.#core.single(options, () => this.#core.channel.unary(getNar, request, options));
     } catch (error) {
       if (isNarborError(error, "ERR_NOT_FOUND")) return undefined;
       throw error;

@@ -21,10 +21,8 @@ export class GrpcPathInfoService implements PathInfoService {
   async get(digest: Uint8Array, options?: CallOptions): Promise<PathInfo | undefined> {
     const { family } = await this.#core.peer(options);
     try {
-      const answer = await this.#core.singles(() => this.#core.channel.unary(get, { byWhat: { case: "byOutputHash", value: digest } }, { ...options, family }));
-      const pathInfo = this.#read(answer);
-      if (!equalBytes(pathInfo.storePath.digest, digest)) throw this.#lost(`asked for ${encodeNix32(digest)}, it sent ${encodeNix32(pathInfo.storePath.digest)}`);
-      return pathInfo;
+      const answer = await this.#core.single(options, () => this.#core.channel.unary(get, { byWhat: { case: "byOutputHash", value: digest } }, { ...options, family }));
+      return this.#checkPath(this.#read(answer), digest);
     } catch (error) {
       if (isNarborError(error, "ERR_NOT_FOUND")) return undefined;
       throw error;
@@ -33,7 +31,8 @@ export class GrpcPathInfoService implements PathInfoService {
 
   async put(pathInfo: PathInfo, options?: CallOptions): Promise<PathInfo> {
     const { family } = await this.#core.peer(options);
-    return this.#read(await this.#core.singles(() => this.#core.channel.unary(put, pathInfoToProto(pathInfo), { ...options, family })));
+    const answer = await this.#core.single(options, () => this.#core.channel.unary(put, pathInfoToProto(pathInfo), { ...options, family }));
+    return this.#checkPath(this.#read(answer), pathInfo.storePath.digest);
   }
 
   async *list(options?: CallOptions): AsyncGenerator<PathInfo, void, undefined> {
@@ -57,6 +56,11 @@ export class GrpcPathInfoService implements PathInfoService {
       if (!isNarborError(error)) throw error;
       throw this.#lost(error.message);
     }
+  }
+
+  #checkPath(pathInfo: PathInfo, digest: Uint8Array): PathInfo {
+    if (equalBytes(pathInfo.storePath.digest, digest)) return pathInfo;
+    throw this.#lost(`asked for ${encodeNix32(digest)}, it sent ${encodeNix32(pathInfo.storePath.digest)}`);
   }
 
   #lost(what: string): NarborError {

@@ -5,6 +5,7 @@ import type { ClientWritableStream, ServiceError } from "@grpc/grpc-js";
 import { Client, credentials, Metadata } from "@grpc/grpc-js";
 import type { CallOptions } from "../../castore/call-options.ts";
 import { abortable } from "../../concurrency/abortable.ts";
+import { deferred } from "../../concurrency/deferred.ts";
 import { linkSignal } from "../../concurrency/linked-signal.ts";
 import { untilAborted } from "../../concurrency/until-aborted.ts";
 import { NarborError, errorMessage } from "../../errors.ts";
@@ -59,7 +60,7 @@ export class RpcChannel {
         );
         call.cancels(stub);
       });
-      return rpcCodec(method.output).decode(await call.outcome(answer));
+      return call.read(method, await call.outcome(answer));
     });
   }
 
@@ -70,7 +71,6 @@ export class RpcChannel {
     options: RpcOptions = {},
   ): AsyncGenerator<Received<O>, void, undefined> {
     const message = asBuffer(rpcCodec(method.input).encode(request));
-    const { decode } = rpcCodec(method.output);
     const begin = async (): Promise<{ readonly call: OpenCall; readonly answers: AsyncIterator<Buffer>; readonly first: IteratorResult<Buffer> }> => {
       const call = await this.#begin(method, options);
       try {
@@ -88,7 +88,7 @@ export class RpcChannel {
       for (let result = first; result.done !== true; result = await call.outcome(answers.next())) {
         // Whoever reads may take its time.
         call.pause();
-        yield decode(result.value);
+        yield call.read(method, result.value);
         call.resume();
       }
     } finally {
@@ -148,7 +148,7 @@ export class RpcChannel {
       // Whichever comes first: the source fails, or the server answers, which before the end is most likely an error.
       const bytes = await call.outcome(Promise.race([sending.then(() => answer), answer]));
       if (!isSent) throw new NarborError("ERR_UNAVAILABLE", `${this.address.text}: ${method.name} was answered before all was sent`);
-      return rpcCodec(method.output).decode(bytes);
+      return call.read(method, bytes);
     } catch (error) {
       call.stop(error);
       await sending.catch(() => undefined);
@@ -275,6 +275,15 @@ class OpenCall implements Disposable {
     }
   }
 
+  /** An answer's bytes as a message. @throws NarborError ERR_STORE: it is not the caller's fault */
+  read<O extends DescMessage>(method: { readonly output: O; readonly name: string }, bytes: Uint8Array): Received<O> {
+    try {
+      return rpcCodec(method.output).decode(bytes);
+    } catch (error) {
+      throw new NarborError("ERR_STORE", `${this.#address.text} answered ${method.name} with something that is not a message: ${errorMessage(error)}`, { cause: error });
+    }
+  }
+
   [Symbol.dispose](): void {
     this.pause();
     for (const parent of this.#parents) parent.removeEventListener("abort", this.#follow);
@@ -282,7 +291,7 @@ class OpenCall implements Disposable {
 
   #toError(error: ServiceError): NarborError {
     const [said] = error.metadata?.get(ERROR_CODE_TRAILER) ?? [];
-    const details = error.details === "" ? errorMessage(error) : error.details;
+    const details = tidyDetails(error.details === "" ? errorMessage(error) : error.details);
     // The sentence is complete when it comes from one of ours; all others are told where it comes from.
     const status: number = error.code;
     const message = status === RPC_STATUS.UNAVAILABLE && said === undefined ? `Cannot reach ${this.#address.text}: ${details}` : `${this.#address.text}: ${details}`;
@@ -303,7 +312,7 @@ function spoilAndCancel(stream: ClientWritableStream<Buffer>): void {
 }
 
 function startClientStream({ client, path }: OpenCall, onAnswer: () => void): { readonly answer: Promise<Buffer>; readonly stream: ClientWritableStream<Buffer> } {
-  const { promise, resolve, reject } = withResolvers<Buffer>();
+  const { promise, resolve, reject } = deferred<Buffer>();
   // Whoever sends hears of it when it next looks.
   promise.catch(() => undefined);
   const stream = client.makeClientStreamRequest<Buffer, Buffer>(path, identity, identity, new Metadata(), {}, (error, bytes) => {
@@ -314,18 +323,13 @@ function startClientStream({ client, path }: OpenCall, onAnswer: () => void): { 
   return { answer: promise, stream };
 }
 
-function withResolvers<T>(): { readonly promise: Promise<T>; readonly resolve: (value: T) => void; readonly reject: (reason: unknown) => void } {
-  let resolve: ((value: T) => void) | undefined;
-  let reject: ((reason: unknown) => void) | undefined;
-  const promise = new Promise<T>((onResolve, onReject) => {
-    resolve = onResolve;
-    reject = onReject;
-  });
-  return { promise, resolve: (value) => resolve?.(value), reject: (reason) => reject?.(reason) };
-}
-
 function pathOf({ parent, name }: DescMethod, family: ServiceFamily): string {
   return `/${parent.typeName.replace(/^snix\./, `${family}.`)}/${name}`;
+}
+
+/** Of what grpc-js says when it cannot connect, the part that says why. */
+function tidyDetails(details: string): string {
+  return details.replace(/^No connection established\. Last error: (?:Error: )?/, "").replace(/\.? Resolution note: *$/, "");
 }
 
 function isServiceError(error: unknown): error is ServiceError {
