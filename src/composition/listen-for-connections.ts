@@ -1,4 +1,4 @@
-import { unlink } from "node:fs/promises";
+import { lstat, unlink } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { connect, createServer } from "node:net";
 import { NarborError, errorMessage } from "../errors.ts";
@@ -32,6 +32,8 @@ export async function listenForConnections(address: ListenAddress, onConnection:
 
 /** A server that was killed leaves its socket behind, which no one can listen at again until it is gone. */
 async function removeStaleSocket(path: string): Promise<void> {
+  // Connecting to a file that is no socket is refused too.
+  if ((await lstat(path).catch(() => undefined))?.isSocket() !== true) return;
   const isStale = await new Promise<boolean>((resolve) => {
     const probe = connect(path);
     probe.on("connect", () => {

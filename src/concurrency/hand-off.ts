@@ -34,9 +34,12 @@ export class HandOff<T> implements AsyncIterable<T> {
         if (typeof this.#state === "object") throw this.#state.failure;
         const next = this.#items.shift();
         if (next !== undefined) {
-          // Taken when the taker comes back for more: until then it may still be using it.
-          yield next.item;
-          next.taken();
+          // Taken when the taker comes back, for more or to stop: until then it may still be using it.
+          try {
+            yield next.item;
+          } finally {
+            next.taken();
+          }
           continue;
         }
         if (this.#state !== "open") return;

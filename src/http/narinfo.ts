@@ -114,10 +114,9 @@ async function findPathInfo(request: HttpRequest, hashPart: string, store: Store
  * must not be given out under which there is nothing, or something else.
  */
 async function checkNarIsKnown({ storePath, root, narSha256, narSize }: PathInfo, store: Store, { signal }: CallOptions): Promise<void> {
-  if ((await store.nars.byNarHash(narSha256, { signal })) !== undefined) return;
-  const nar = await knownNar(root, store, { signal });
+  const nar = (await store.nars.byNarHash(narSha256, { signal })) ?? (await knownNar(root, store, { signal }));
   if (equalBytes(nar.narSha256, narSha256) && nar.narSize === narSize) return;
-  throw new NarborError("ERR_NOT_FOUND", `${formatStorePath(storePath)} cannot be served: its path info says NarHash sha256:${encodeNix32(narSha256)} and ${narSize} bytes, its tree gives sha256:${encodeNix32(nar.narSha256)} and ${nar.narSize}`);
+  throw new NarborError("ERR_NOT_FOUND", `${formatStorePath(storePath)} cannot be served: its path info says NarHash sha256:${encodeNix32(narSha256)} and ${narSize} bytes, its NAR is sha256:${encodeNix32(nar.narSha256)} and ${nar.narSize}`);
 }
 
 /** The NAR that a narinfo speaks of: the file at its URL, or one that was uploaded for another path with the same contents. */

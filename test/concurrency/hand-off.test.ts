@@ -68,8 +68,7 @@ test("HandOff lets go of whoever gives when the taker stops: those who wait, and
   await within(handOff.give(3));
 });
 
-// Known, and src/grpc/pending-uploads.ts does not rely on it: `taken` is called only when the taker comes back for more.
-test.fails("HandOff lets go of whoever gave the item in use when the taker stops at it or throws", async () => {
+test("HandOff lets go of whoever gave the item in use when the taker stops at it or throws", async () => {
   const handOff = new HandOff<number>();
   const given = handOff.give(1);
   for await (const _item of handOff) break;

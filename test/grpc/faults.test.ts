@@ -212,7 +212,7 @@ describe("a connection that is cut", () => {
   test.for(["up", "down"] as const)("at any of the first bytes %s, or at any later one, is made good by a second connection", async (direction) => {
     const expected = await expectedOf(TREE);
     // Every byte of the connection's beginning, and then some.
-    const positions = [...Array.from({ length: 160 }, (_, index) => index), ...Array.from({ length: 50 }, (_, index) => 160 + Math.floor(index * 60 * (1 + Math.random())))];
+    const positions = [...Array.from({ length: 110 }, (_, index) => index), ...Array.from({ length: 40 }, (_, index) => 110 + Math.floor(index * 75 * (1 + Math.random())))];
     await inParallel(positions, async (after) => {
       const how = after % 2 === 0 ? "reset" : "end";
       const succeeded = await importThrough(TREE, expected, (connection) => (connection === 0 ? { direction, after, how } : undefined));
