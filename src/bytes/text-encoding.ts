@@ -1,6 +1,8 @@
+import { asBuffer } from "./as-buffer.ts";
+
 /** Lower-case base16. */
 export function toHex(bytes: Uint8Array): string {
-  return view(bytes).toString("hex");
+  return asBuffer(bytes).toString("hex");
 }
 
 /** Bytes of a base16 text, or undefined when it is not one. */
@@ -11,7 +13,7 @@ export function fromHex(text: string): Uint8Array | undefined {
 
 /** Base64 with padding, as in SRI hashes and signatures. */
 export function toBase64(bytes: Uint8Array): string {
-  return view(bytes).toString("base64");
+  return asBuffer(bytes).toString("base64");
 }
 
 /** Bytes of a base64 text (padding required), or undefined when it is not one. */
@@ -22,7 +24,7 @@ export function fromBase64(text: string): Uint8Array | undefined {
 
 /** Base64 for URLs, without padding. */
 export function toBase64Url(bytes: Uint8Array): string {
-  return view(bytes).toString("base64url");
+  return asBuffer(bytes).toString("base64url");
 }
 
 /** Bytes of a base64url text (padding allowed), or undefined when it is not one. */
@@ -30,9 +32,4 @@ export function fromBase64Url(text: string): Uint8Array | undefined {
   // One character beyond a multiple of four is no whole byte.
   if (!/^[0-9A-Za-z_-]*={0,2}$/.test(text) || text.replace(/=+$/, "").length % 4 === 1) return undefined;
   return Uint8Array.from(Buffer.from(text, "base64url"));
-}
-
-/** A Buffer over the same memory. */
-function view(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

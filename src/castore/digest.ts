@@ -1,3 +1,4 @@
+import { asBuffer } from "../bytes/as-buffer.ts";
 import { toHex } from "../bytes/text-encoding.ts";
 import { NarborError } from "../errors.ts";
 
@@ -19,7 +20,7 @@ export function toB3Digest(bytes: Uint8Array): B3Digest {
 
 /** The digest as a key for Map and Set: one UTF-16 unit a byte. */
 export function digestKey(digest: Uint8Array): string {
-  return Buffer.from(digest.buffer, digest.byteOffset, digest.length).toString("latin1");
+  return asBuffer(digest).toString("latin1");
 }
 
 /** The digest as people read it: `b3:` and base16. */

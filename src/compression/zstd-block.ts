@@ -1,6 +1,7 @@
 /** zstd of whole blocks on the calling thread. Off the main thread, use zstd.ts. */
 import { _NapiBindings as bindings } from "@cloudpss/zstd/napi";
 
+import { asBuffer } from "../bytes/as-buffer.ts";
 import { concatBytes } from "../bytes/collect.ts";
 import { NarborError } from "../errors.ts";
 import { ZstdDecoder } from "./zstd-decoder.ts";
@@ -24,7 +25,7 @@ export function compressZstdSync(bytes: Uint8Array, level: number): Uint8Array<A
   // A context that throws is not to be used again.
   kept = undefined;
   const parts: Uint8Array[] = [];
-  context.data(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), (part) => parts.push(part));
+  context.data(asBuffer(bytes), (part) => parts.push(part));
   context.end((part) => parts.push(part));
   kept = { level, context };
   return withContentSize(concatBytes(parts), bytes.length);

@@ -5,6 +5,7 @@ import { constants } from "node:http2";
 import type { Readable } from "node:stream";
 import type { sendUnaryData, ServerDuplexStream, ServerReadableStream, ServerUnaryCall, ServerWritableStream, ServiceError } from "@grpc/grpc-js";
 import { Metadata } from "@grpc/grpc-js";
+import { asBuffer } from "../bytes/as-buffer.ts";
 import { abortable } from "../concurrency/abortable.ts";
 import { nextTurn } from "../concurrency/next-turn.ts";
 import { untilAborted } from "../concurrency/until-aborted.ts";
@@ -162,8 +163,4 @@ function toServiceError(error: unknown): Partial<ServiceError> {
   // The same numbers, which grpc-js has as an enum of its own.
   // oxlint-disable-next-line typescript/no-unsafe-enum-assignment
   return { code: status, details: message, metadata };
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

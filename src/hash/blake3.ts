@@ -48,6 +48,14 @@ export function createBlake3(): Blake3Hasher {
   return native === undefined ? wasmHasher() : nativeHasher(native);
 }
 
+/** The same bytes, taken into `hasher` on their way. */
+export async function* hashThrough(source: AsyncIterable<Uint8Array>, hasher: Pick<Blake3Hasher, "update">): AsyncGenerator<Uint8Array, void, undefined> {
+  for await (const bytes of source) {
+    hasher.update(bytes);
+    yield bytes;
+  }
+}
+
 function nativeHasher(library: NativeBlake3): Blake3Hasher {
   let hasher: NativeHasher | undefined = pool.pop() ?? new library.Blake3Hasher();
   const release = (): void => {

@@ -2,6 +2,7 @@
  * The listing of a NAR, `<hash>.ls` in a binary cache: its tree as JSON, with the place of each file's contents in the NAR.
  * The shape is Nix's (src/libutil/nar-listing.cc), version 1.
  */
+import { asBuffer } from "../bytes/as-buffer.ts";
 import type { Tree } from "./tree.ts";
 import { walkTree } from "./tree.ts";
 import { encodeDirectoryEnd, encodeDirectoryStart, encodeFileEnd, encodeFileStart, encodeSymlink, NAR_MAGIC } from "../nar/nar-encoder.ts";
@@ -42,5 +43,5 @@ export function* narListing(tree: Tree): Generator<string, void, undefined> {
 }
 
 function text(bytes: Uint8Array): string {
-  return JSON.stringify(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8"));
+  return JSON.stringify(asBuffer(bytes).toString("utf8"));
 }

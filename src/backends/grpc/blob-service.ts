@@ -12,7 +12,7 @@ import { linkSignal } from "../../concurrency/linked-signal.ts";
 import { mapConcurrent } from "../../concurrency/map-concurrent.ts";
 import { nextTurn } from "../../concurrency/next-turn.ts";
 import { NarborError, isNarborError } from "../../errors.ts";
-import { createBlake3 } from "../../hash/blake3.ts";
+import { createBlake3, hashThrough } from "../../hash/blake3.ts";
 import { BlobService as BlobServiceDescriptor } from "../../proto/gen/snix/castore/v1/rpc_blobstore_pb.ts";
 import { batchFindMissing, batchRead, batchUpdate } from "./blob-batches.ts";
 import type { GrpcCore } from "./grpc-core.ts";
@@ -73,15 +73,9 @@ export class GrpcBlobService implements BlobService {
   async put(content: AsyncIterable<Uint8Array>, options?: CallOptions): Promise<B3Digest> {
     const hasher = createBlake3();
     using stop = linkSignal(options?.signal);
-    async function* hashed(): AsyncGenerator<Uint8Array, void, undefined> {
-      for await (const bytes of abortable(content, stop.signal)) {
-        hasher.update(bytes);
-        yield bytes;
-      }
-    }
     try {
       const { family } = await this.#core.peer(options);
-      const { digest } = await this.#core.single(options, () => this.#core.channel.clientStream(put, frames(hashed()), { ...options, family }));
+      const { digest } = await this.#core.single(options, () => this.#core.channel.clientStream(put, frames(hashThrough(abortable(content, stop.signal), hasher)), { ...options, family }));
       const stored = toB3Digest(digest);
       this.#checkStored(stored, toB3Digest(hasher.digest()));
       return stored;

@@ -1,19 +1,19 @@
 /** Calls to one gRPC server, from the client's side: grpc-js's callbacks turned into promises and AsyncIterables, and statuses into errors. */
-import { setMaxListeners } from "node:events";
 import type { DescMessage, DescMethod, DescMethodClientStreaming, DescMethodServerStreaming, DescMethodUnary } from "@bufbuild/protobuf";
-import type { ClientWritableStream, ServiceError } from "@grpc/grpc-js";
+import type { ClientWritableStream } from "@grpc/grpc-js";
 import { Client, credentials, Metadata } from "@grpc/grpc-js";
+import { asBuffer } from "../../bytes/as-buffer.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import { abortable } from "../../concurrency/abortable.ts";
 import { deferred } from "../../concurrency/deferred.ts";
 import { linkSignal } from "../../concurrency/linked-signal.ts";
 import { untilAborted } from "../../concurrency/until-aborted.ts";
-import { NarborError, errorMessage } from "../../errors.ts";
+import { NarborError } from "../../errors.ts";
 import type { Received, ToSend } from "../../proto/rpc-codec.ts";
 import { rpcCodec } from "../../proto/rpc-codec.ts";
-import { ERROR_CODE_TRAILER, RPC_STATUS, rpcError } from "../../proto/rpc-status.ts";
 import type { GrpcAddress } from "./grpc-address.ts";
 import { channelCredentials } from "./channel-credentials.ts";
+import { OpenCall, isUnreachable } from "./open-call.ts";
 
 /** A call that did not reach the server, or whose server went away, is tried again: so often, after so long, twice as long each time. */
 const ATTEMPTS = 6;
@@ -211,94 +211,6 @@ export class RpcChannel {
   }
 }
 
-/** A call that is under way: it is stopped by signals, by the channel's closing, and when nothing happens for too long. */
-class OpenCall implements Disposable {
-  readonly client: Client;
-  readonly path: string;
-  readonly signal: AbortSignal;
-  readonly #stop = new AbortController();
-  readonly #address: GrpcAddress;
-  readonly #parents: readonly AbortSignal[];
-  readonly #follow = (event: Event): void => this.stop((event.target as AbortSignal).reason);
-  #timer: NodeJS.Timeout | undefined;
-
-  constructor(client: Client, path: string, address: GrpcAddress, closed: AbortSignal, signal: AbortSignal | undefined) {
-    this.client = client;
-    this.path = path;
-    this.#address = address;
-    this.signal = this.#stop.signal;
-    this.#parents = signal === undefined ? [closed] : [closed, signal];
-    for (const parent of this.#parents) {
-      // Hundreds of calls may follow one signal; that is no leak.
-      setMaxListeners(0, parent);
-      parent.addEventListener("abort", this.#follow, { once: true });
-    }
-    this.resume();
-  }
-
-  stop(reason: unknown): void {
-    if (!this.signal.aborted) this.#stop.abort(reason);
-  }
-
-  /** What `stub` began is cancelled when this call is stopped. */
-  cancels(stub: { cancel(): void }): void {
-    const cancel = (): void => {
-      stub.cancel();
-      // A call that is cancelled in the turn it begins is begun all the same by grpc-js (1.14.7), and never ends at the server.
-      setImmediate(() => stub.cancel());
-    };
-    this.signal.addEventListener("abort", cancel, { once: true });
-  }
-
-  /** We wait for ourselves now. */
-  pause(): void {
-    clearTimeout(this.#timer);
-  }
-
-  /** We wait for the server now. */
-  resume(): void {
-    clearTimeout(this.#timer);
-    const { text, timeoutMilliseconds } = this.#address;
-    this.#timer = setTimeout(
-      () => this.stop(new NarborError("ERR_UNAVAILABLE", `${text} has neither sent nor taken anything for ${timeoutMilliseconds / 1000} s`)),
-      timeoutMilliseconds,
-    );
-  }
-
-  /** What the server's answer comes to. @throws why the call was stopped; what the server said, as an error of ours */
-  async outcome<T>(answer: Promise<T>): Promise<T> {
-    try {
-      return await untilAborted(answer, this.signal);
-    } catch (error) {
-      this.signal.throwIfAborted();
-      throw isServiceError(error) ? this.#toError(error) : error;
-    }
-  }
-
-  /** An answer's bytes as a message. @throws NarborError ERR_STORE: it is not the caller's fault */
-  read<O extends DescMessage>(method: { readonly output: O; readonly name: string }, bytes: Uint8Array): Received<O> {
-    try {
-      return rpcCodec(method.output).decode(bytes);
-    } catch (error) {
-      throw new NarborError("ERR_STORE", `${this.#address.text} answered ${method.name} with something that is not a message: ${errorMessage(error)}`, { cause: error });
-    }
-  }
-
-  [Symbol.dispose](): void {
-    this.pause();
-    for (const parent of this.#parents) parent.removeEventListener("abort", this.#follow);
-  }
-
-  #toError(error: ServiceError): NarborError {
-    const [said] = error.metadata?.get(ERROR_CODE_TRAILER) ?? [];
-    const details = tidyDetails(error.details === "" ? errorMessage(error) : error.details);
-    // The sentence is complete when it comes from one of ours; all others are told where it comes from.
-    const status: number = error.code;
-    const message = status === RPC_STATUS.UNAVAILABLE && said === undefined ? `Cannot reach ${this.#address.text}: ${details}` : `${this.#address.text}: ${details}`;
-    return rpcError(status, said?.toString(), message, error);
-  }
-}
-
 /** No protobuf message begins like that. */
 const NO_MESSAGE = Buffer.of(0x07);
 
@@ -327,26 +239,6 @@ function pathOf({ parent, name }: DescMethod, family: ServiceFamily): string {
   return `/${parent.typeName.replace(/^snix\./, `${family}.`)}/${name}`;
 }
 
-/** Of what grpc-js says when it cannot connect, the part that says why. */
-function tidyDetails(details: string): string {
-  return details.replace(/^No connection established\. Last error: (?:Error: )?/, "").replace(/\.? Resolution note: *$/, "");
-}
-
-function isServiceError(error: unknown): error is ServiceError {
-  return error instanceof Error && "code" in error && typeof error.code === "number" && "details" in error;
-}
-
-/** Only what the server's side failed with counts: a source's error is not tried again. */
-function isUnreachable(error: unknown): boolean {
-  if (!(error instanceof NarborError && isServiceError(error.cause))) return false;
-  const status: number = error.cause.code;
-  return status === RPC_STATUS.UNAVAILABLE;
-}
-
 function identity(bytes: Buffer): Buffer {
   return bytes;
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -7,7 +7,7 @@ import { concatBytes } from "../../bytes/collect.ts";
 import { nextTurn } from "../../concurrency/next-turn.ts";
 import { mapConcurrent } from "../../concurrency/map-concurrent.ts";
 import { NarborError } from "../../errors.ts";
-import { blake3, createBlake3 } from "../../hash/blake3.ts";
+import { blake3, createBlake3, hashThrough } from "../../hash/blake3.ts";
 import { cutBlob, cutStream, MIN_CHUNK_LENGTH } from "../../hash/fastcdc.ts";
 import { abortable } from "../../concurrency/abortable.ts";
 import type { ChunkLocation } from "./index-database.ts";
@@ -72,18 +72,12 @@ export class PacksBlobService implements BlobService {
 
   async put(content: AsyncIterable<Uint8Array>, options?: CallOptions): Promise<B3Digest> {
     const hasher = createBlake3();
-    async function* hashed(): AsyncGenerator<Uint8Array, void, undefined> {
-      for await (const bytes of abortable(content, options?.signal)) {
-        hasher.update(bytes);
-        yield bytes;
-      }
-    }
     try {
       this.#core.check(options);
       this.#sink.check();
       const groups = new Set<Group | undefined>();
       const chunks: ChunkEntry[] = [];
-      for await (const chunk of cutStream(hashed())) {
+      for await (const chunk of cutStream(hashThrough(abortable(content, options?.signal), hasher))) {
         chunks.push(this.#addChunk(chunk, groups));
         await this.#core.writer.ready();
       }
