@@ -4,6 +4,7 @@ import { connect, createServer } from "node:net";
 import type { GrpcServer, GrpcServerOptions } from "../../src/grpc/server.ts";
 import { createGrpcServer } from "../../src/grpc/server.ts";
 import type { Store } from "../../src/store/store.ts";
+import { findSteadyPort } from "./steady-port.ts";
 
 /** A server on one port over one store, now running and now not. */
 export class FragileServer implements AsyncDisposable {
@@ -45,8 +46,8 @@ export class FragileServer implements AsyncDisposable {
       socket.on("close", () => this.#sockets.delete(socket));
       grpc.accept(socket);
     });
+    if (this.#port === 0) this.#port = await findSteadyPort();
     await new Promise<void>((resolve, reject) => listener.on("error", reject).listen(this.#port, "127.0.0.1", resolve));
-    this.#port = (listener.address() as AddressInfo).port;
     this.#running = { listener, grpc };
   }
 

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { expectBytes } from "../helpers/bytes.ts";
 import { getBytes, narInfoText, put, send, sha256Nix32 } from "../helpers/http-cache.ts";
 import { runNarbor, startServer, type ServerProcess } from "../helpers/narbor-process.ts";
+import { findSteadyPort } from "../helpers/steady-port.ts";
 import { temporaryDirectory } from "../helpers/temporary-directory.ts";
 import { buildNarbor } from "./built-narbor.ts";
 import { type ClosurePath, hashPartOf, manyPaths, sampleClosure, storePathOf } from "./closure.ts";
@@ -27,8 +28,8 @@ const TOP = MANY.at(-1) as ClosurePath;
 const grpcOf = (server: ServerProcess): string => server.url.replace(/^http:/, "grpc:");
 
 /** A store's own server, where it was before or somewhere new. */
-async function startStore(directory: string, url = "http://127.0.0.1:0"): Promise<ServerProcess> {
-  return await startServer(directory, ["--listen", url.slice("http://".length)]);
+async function startStore(directory: string, url?: string): Promise<ServerProcess> {
+  return await startServer(directory, ["--listen", url?.slice("http://".length) ?? `127.0.0.1:${await findSteadyPort()}`]);
 }
 
 async function startBridge(store: ServerProcess, args: readonly string[] = []): Promise<ServerProcess> {
