@@ -7,6 +7,7 @@ import { EntrySchema } from "../proto/gen/snix/castore/v1/castore_pb.ts";
 import type { GetPathInfoRequest } from "../proto/gen/snix/store/v1/rpc_pathinfo_pb.ts";
 import { PathInfoService } from "../proto/gen/snix/store/v1/rpc_pathinfo_pb.ts";
 import { knownNar } from "../render/known-nar.ts";
+import { checkMergedPathInfo, checkPathInfoCounts } from "../store/path-info.ts";
 import { pathInfoFromProto, pathInfoToProto } from "../store/path-info-proto.ts";
 import type { Store } from "../store/store.ts";
 import { checkStorePathDigest } from "./store-path-digest.ts";
@@ -26,7 +27,10 @@ export function pathInfoService(store: Store, gate: WriteGate): RpcService {
       },
       put: async (message, { signal }) => {
         gate.check();
-        return pathInfoToProto(await store.pathInfos.put(pathInfoFromProto(message), { signal }));
+        checkPathInfoCounts(Math.max(message.references.length, message.narinfo?.referenceNames.length ?? 0), message.narinfo?.signatures.length ?? 0);
+        const pathInfo = pathInfoFromProto(message);
+        checkMergedPathInfo(await store.pathInfos.get(pathInfo.storePath.digest, { signal }), pathInfo);
+        return pathInfoToProto(await store.pathInfos.put(pathInfo, { signal }));
       },
       calculateNAR: async (entry, { signal }) => {
         const { narSize, narSha256 } = await knownNar(decodeRootNode(toBinary(EntrySchema, entry)), store, { signal });

@@ -14,7 +14,7 @@ import { knownNar } from "../render/known-nar.ts";
 import { narListing } from "../render/nar-listing.ts";
 import { loadTree } from "../render/tree.ts";
 import type { NarRecord } from "../store/nar-index.ts";
-import { narInfoFromPathInfo, pathInfoFromNarInfo } from "../store/path-info.ts";
+import { checkMergedPathInfo, checkPathInfoCounts, narInfoFromPathInfo, pathInfoFromNarInfo } from "../store/path-info.ts";
 import type { PathInfo } from "../store/path-info.ts";
 import type { Store } from "../store/store.ts";
 import type { HttpAnswer, HttpRequest } from "./exchange.ts";
@@ -24,10 +24,6 @@ import { narUrl, parseNarFileName } from "./nar-file-name.ts";
 const NARINFO_LIMIT = 2 * 1024 * 1024;
 /** A listing is made from the tree when it is asked for; what a client sends is read to its end and let go. */
 const LISTING_LIMIT = 512 * 1024 * 1024;
-/** A path with more would hold up everyone else while it is read and written. */
-const REFERENCE_LIMIT = 10_000;
-/** Signatures of one path that are kept; more cannot come from honest clients. */
-const SIGNATURE_LIMIT = 256;
 
 export interface NarInfoPolicy {
   /** Refuse a path whose references are not here. */
@@ -51,16 +47,11 @@ export async function putNarInfo(request: HttpRequest, hashPart: string, store: 
   if (!equalBytes(narInfo.storePath.digest, digest)) {
     throw new NarborError("ERR_MISMATCH", `Cannot store the narinfo: it is of ${formatStorePath(narInfo.storePath)}, the URL says ${hashPart}`);
   }
-  if (narInfo.references.length > REFERENCE_LIMIT) {
-    throw new NarborError("ERR_LIMIT", `Cannot store the narinfo: ${narInfo.references.length} references, more than ${REFERENCE_LIMIT}`);
-  }
+  checkPathInfoCounts(narInfo.references.length, narInfo.signatures.length);
   const nar = await findNar(narInfo, store, { signal });
   if (policy.requireReferences) await checkReferences(narInfo, store, { signal });
   const pathInfo = pathInfoFromNarInfo(narInfo, nar.root);
-  const known = await store.pathInfos.get(digest, { signal });
-  if ((known?.signatures.length ?? 0) + pathInfo.signatures.length > SIGNATURE_LIMIT) {
-    throw new NarborError("ERR_LIMIT", `Cannot store the narinfo: the path would have more than ${SIGNATURE_LIMIT} signatures`);
-  }
+  checkMergedPathInfo(await store.pathInfos.get(digest, { signal }), pathInfo);
   await store.pathInfos.put(pathInfo, { signal });
   return textAnswer(201, "");
 }

@@ -13,6 +13,8 @@ import type { DocumentRecord } from "./document-index.ts";
 import type { NarFileRecord, NarRecord } from "./nar-index.ts";
 
 const SHA256_LENGTH = 32;
+/** Longer than any document of a binary cache is called. */
+const DOCUMENT_NAME_LIMIT = 4096;
 
 export function narToProto({ narSha256, narSize, root }: NarRecord): MessageInitShape<typeof NarSchema> {
   return { narSha256, narSize: BigInt(narSize), root: rootToProto(root) };
@@ -50,6 +52,7 @@ export function documentToProto({ name, digest, size }: DocumentRecord): Message
 /** @throws NarborError ERR_INVALID, ERR_CASTORE_INVALID */
 export function documentFromProto(document: Document | undefined): DocumentRecord {
   if (document === undefined) throw invalid("no document");
+  if (document.name.length === 0 || document.name.length > DOCUMENT_NAME_LIMIT) throw invalid(`a name of ${document.name.length} characters, expected 1 to ${DOCUMENT_NAME_LIMIT}`);
   return { name: document.name, digest: toB3Digest(document.digest), size: sizeFromProto(document.size, "size") };
 }
 

@@ -53,6 +53,23 @@ export function pathInfoFromNarInfo(narInfo: NarInfo, root: Node): PathInfo {
   return { ...shared, root, narSha256: narHash };
 }
 
+/** A path with more would hold up everyone else while it is read and written. */
+const REFERENCE_LIMIT = 10_000;
+/** Signatures of one path that are kept; more cannot come from honest clients. */
+const SIGNATURE_LIMIT = 256;
+
+/** Bound what a client may put, before it is looked at and again when it is merged with what is there. @throws NarborError ERR_LIMIT */
+export function checkPathInfoCounts(referenceCount: number, signatureCount: number): void {
+  if (referenceCount > REFERENCE_LIMIT) throw new NarborError("ERR_LIMIT", `Cannot store the path info: ${referenceCount} references, more than ${REFERENCE_LIMIT}`);
+  if (signatureCount > SIGNATURE_LIMIT) throw new NarborError("ERR_LIMIT", `Cannot store the path info: ${signatureCount} signatures, more than ${SIGNATURE_LIMIT}`);
+}
+
+/** Bound what a path would have after `later` is put beside `earlier`. @throws NarborError ERR_LIMIT */
+export function checkMergedPathInfo(earlier: PathInfo | undefined, later: PathInfo): void {
+  const { references, signatures } = earlier === undefined ? later : mergePathInfo(earlier, later);
+  checkPathInfoCounts(references.length, signatures.length);
+}
+
 /** What the signatures of a path are made over. */
 export function pathInfoFingerprint(pathInfo: PathInfo): string {
   return fingerprint(pathInfo.storePath, pathInfo.narSha256, pathInfo.narSize, pathInfo.references);
