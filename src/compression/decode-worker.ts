@@ -27,6 +27,8 @@ port.on("message", (request: WorkerRequest) => {
       jobs.set(request.job, decoder);
       return;
     }
+    case "end":
+      return process.exit(0);
     case "close":
       return void closeJob(request.job);
     case "step":

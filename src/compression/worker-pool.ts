@@ -178,8 +178,8 @@ class CodecWorker {
   #stop(): void {
     workers.delete(this);
     clearTimeout(this.#idle);
-    // Once: each call would hang a listener on a thread that is ending already.
-    if (!this.#isStopping) void this.#thread.terminate();
+    // The thread ends itself, between two pieces of work: a native codec that is terminated in the middle of one brings down the whole process.
+    if (!this.#isStopping) this.post({ type: "end" });
     this.#isStopping = true;
   }
 

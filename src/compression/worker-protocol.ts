@@ -1,4 +1,4 @@
-/** What the main thread and a codec worker say to each other. Every request but "open" and "close" is answered once. */
+/** What the main thread and a codec worker say to each other. Every request but "open", "close" and "end" is answered once. */
 import type { ErrorCode } from "../errors.ts";
 import type { Codec } from "./codec.ts";
 
@@ -12,6 +12,8 @@ export type WorkerRequest =
   | { readonly type: "step"; readonly id: number; readonly job: number; readonly input?: Uint8Array; readonly isLast: boolean }
   /** Forget a job, wherever it is. */
   | { readonly type: "close"; readonly job: number }
+  /** End the thread. */
+  | { readonly type: "end" }
   | { readonly type: "compressZstd"; readonly id: number; readonly bytes: Uint8Array; readonly level: number }
   | { readonly type: "decompressZstd"; readonly id: number; readonly bytes: Uint8Array; readonly size: number }
   | { readonly type: "compressBzip2"; readonly id: number; readonly bytes: Uint8Array };
