@@ -50,7 +50,7 @@ export class RpcCalls {
       const message = await this.#run(call, work);
       callback(null, asBuffer(message));
     } catch (error) {
-      callback(toServiceError(error));
+      callback(toRpcStatus(error));
     }
   }
 
@@ -62,7 +62,7 @@ export class RpcCalls {
       });
       call.end();
     } catch (error) {
-      call.emit("error", toServiceError(error));
+      call.emit("error", toRpcStatus(error));
     }
   }
 
@@ -156,7 +156,8 @@ export class RpcCall implements RpcContext {
   }
 }
 
-function toServiceError(error: unknown): Partial<ServiceError> {
+/** What a call is ended with. */
+export function toRpcStatus(error: unknown): Pick<ServiceError, "code" | "details" | "metadata"> {
   const { status, message, code } = toRpcFailure(error);
   const metadata = new Metadata();
   if (code !== undefined) metadata.set(ERROR_CODE_TRAILER, code);

@@ -11,6 +11,7 @@ import { widenWindows } from "./grpc-js-internals.ts";
 import { healthService } from "./health-service.ts";
 import { pathInfoService } from "./path-info-service.ts";
 import { PendingUploads } from "./pending-uploads.ts";
+import { receiveLimits } from "./receive-limits.ts";
 import { reflectionService } from "./reflection-service.ts";
 import { RpcCalls } from "./rpc-call.ts";
 import { addRpcService } from "./rpc-service.ts";
@@ -42,8 +43,6 @@ const DEFAULT_IDLE_MILLISECONDS = 60_000;
 const DEFAULT_MAX_CALLS = 1024;
 /** Calls at once on one connection; others wait in the client. */
 const MAX_STREAMS = 256;
-/** A directory of half a million entries is a message of about so many bytes. Memory is taken as they come. */
-const MAX_MESSAGE_BYTES = 32 * 1024 * 1024;
 /** Bytes that a client may send ahead of what a call has read, and ahead over all its calls. */
 const STREAM_WINDOW_BYTES = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES = 16 * 1024 * 1024;
@@ -74,7 +73,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   ];
   const health = healthService(() => main.flatMap(({ names }) => names), stopping.signal);
   const server = new Server({
-    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+    interceptors: [receiveLimits(options.idleMilliseconds ?? DEFAULT_IDLE_MILLISECONDS)],
     "grpc.max_send_message_length": -1,
     "grpc.max_concurrent_streams": MAX_STREAMS,
     "grpc.keepalive_time_ms": KEEPALIVE_MILLISECONDS,

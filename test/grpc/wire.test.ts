@@ -298,7 +298,7 @@ describe("a call", () => {
   });
 
   test("is refused with a message that fits into a header, however long what it quotes is", async () => {
-    const { status, message: text } = await client.call("/grpc.health.v1.Health/Check", [only("ö".repeat(1_000_000))]);
+    const { status, message: text } = await client.call("/grpc.health.v1.Health/Check", [only("ö".repeat(30_000))]);
     expect(status).toBe(STATUS.NOT_FOUND);
     expect(text.length).toBeLessThan(4000);
   });
