@@ -122,8 +122,14 @@ async function* exactly(content: AsyncIterable<Uint8Array>, length: number, { di
   if (given !== length) throw new NarborError("ERR_NOT_FOUND", `Blob ${formatDigest(digest)} is not stored with ${size} bytes`);
 }
 
-async function isStored({ blob: { digest } }: ResourceName, store: Store, options: CallOptions): Promise<boolean> {
-  return (await store.blobs.findMissing([digest], options)).length === 0;
+/** @throws NarborError ERR_MISMATCH when the blob is stored, and has another size than its name says */
+async function isStored({ blob: { digest, size } }: ResourceName, store: Store, options: CallOptions): Promise<boolean> {
+  const lastByte = await store.blobs.openRead(digest, { ...options, start: Math.max(0, size - 1), end: size + 1 });
+  if (lastByte === undefined) return false;
+  let found = 0;
+  for await (const { length } of lastByte) found += length;
+  if (found !== Math.min(size, 1)) throw new NarborError("ERR_MISMATCH", `Cannot write blob ${formatDigest(digest)}: it is stored, and has ${found === 0 ? "fewer" : "more"} than ${size} bytes`);
+  return true;
 }
 
 function toOffset(value: bigint): number {

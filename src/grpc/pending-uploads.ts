@@ -27,7 +27,7 @@ export interface UploadOwner {
 export interface PendingUploadsOptions {
   /** An upload that no call goes on with for so long is given up. */
   readonly patienceMilliseconds: number;
-  /** Uploads at once. Each holds at most a chunk of its blob in memory. */
+  /** Uploads at once. Each holds at most a chunk of its blob in memory. One more takes the place of the one that no call has gone on with for longest. */
   readonly maxUploads: number;
 }
 
@@ -87,7 +87,11 @@ export class PendingUploads implements Disposable {
       leave: () => {
         if (upload.owner !== owner) return;
         upload.owner = undefined;
-        if (!upload.isOver) upload.patience = setTimeout(() => giveUp(upload, "no one went on with it"), this.#options.patienceMilliseconds);
+        if (upload.isOver) return;
+        upload.patience = setTimeout(() => giveUp(upload, "no one went on with it"), this.#options.patienceMilliseconds);
+        // The last that was left stands last.
+        this.#uploads.delete(name);
+        this.#uploads.set(name, upload);
       },
     };
     upload.owner = owner;
@@ -100,7 +104,7 @@ export class PendingUploads implements Disposable {
   }
 
   #begin(name: string, store: (content: AsyncIterable<Uint8Array>) => Promise<void>): Upload {
-    if (this.#uploads.size >= this.#options.maxUploads) throw new NarborError("ERR_LIMIT", `Cannot begin the upload: ${this.#uploads.size} are under way already`);
+    if (this.#uploads.size >= this.#options.maxUploads) this.#makeRoom();
     const content = new HandOff<Uint8Array>();
     const stored = store(content);
     const upload: Upload = { received: 0, content, stored, failure: undefined, isOver: false, waiting: new Set(), owner: undefined, patience: undefined };
@@ -110,10 +114,19 @@ export class PendingUploads implements Disposable {
       upload.failure = error;
       for (const letGo of upload.waiting) letGo();
       clearTimeout(upload.patience);
-      this.#uploads.delete(name);
+      // Its name may have been taken by another one when it was given up.
+      if (this.#uploads.get(name) === upload) this.#uploads.delete(name);
     };
     stored.then(() => over(), over);
     return upload;
+  }
+
+  /** Give up the upload that has been left alone for longest. @throws NarborError ERR_LIMIT when calls are busy with all of them */
+  #makeRoom(): void {
+    const [name, upload] = [...this.#uploads].find(([, { owner }]) => owner === undefined) ?? [];
+    if (name === undefined || upload === undefined) throw new NarborError("ERR_LIMIT", `Cannot begin the upload: ${this.#uploads.size} are under way already`);
+    giveUp(upload, "others needed its place");
+    this.#uploads.delete(name);
   }
 }
 

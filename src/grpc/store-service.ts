@@ -13,6 +13,7 @@ import {
   rootFromProto,
   sha256FromProto,
 } from "../store/nar-record-proto.ts";
+import { checkClaimedNar } from "../render/known-nar.ts";
 import type { NarFileRecord, NarRecord } from "../store/nar-index.ts";
 import type { Store } from "../store/store.ts";
 import type { RpcService } from "./rpc-service.ts";
@@ -34,7 +35,9 @@ export function storeService(store: Store, gate: WriteGate, version: string): Rp
     },
     putNar: async ({ nar, file }, options) => {
       gate.check();
-      await store.nars.put(narFromProto(nar), file && narFileFromProto(file), options);
+      const record = narFromProto(nar);
+      await checkClaimedNar(record, store, options);
+      await store.nars.put(record, file && narFileFromProto(file), options);
       return {};
     },
     getDocument: async ({ name }, options) => {

@@ -14,6 +14,7 @@ import { knownNar } from "../render/known-nar.ts";
 import { narListing } from "../render/nar-listing.ts";
 import { loadTree } from "../render/tree.ts";
 import type { NarRecord } from "../store/nar-index.ts";
+import { equalNars } from "../store/nar-index.ts";
 import { checkMergedPathInfo, checkPathInfoCounts, narInfoFromPathInfo, pathInfoFromNarInfo } from "../store/path-info.ts";
 import type { PathInfo } from "../store/path-info.ts";
 import type { Store } from "../store/store.ts";
@@ -101,12 +102,14 @@ async function findPathInfo(request: HttpRequest, hashPart: string, store: Store
 }
 
 /**
- * A path info that came over gRPC may speak of a NAR that no one has seen here: then its tree is rendered once to find out, for a URL
- * must not be given out under which there is nothing, or something else.
+ * A path info that came over gRPC may speak of a NAR that no one has seen here, or of another tree than that NAR's: then its tree is rendered once
+ * to find out, for a URL must not be given out under which there is nothing, or something else.
  */
 async function checkNarIsKnown({ storePath, root, narSha256, narSize }: PathInfo, store: Store, { signal }: CallOptions): Promise<void> {
-  const nar = (await store.nars.byNarHash(narSha256, { signal })) ?? (await knownNar(root, store, { signal }));
-  if (equalBytes(nar.narSha256, narSha256) && nar.narSize === narSize) return;
+  const known = await store.nars.byNarHash(narSha256, { signal });
+  if (known !== undefined && equalNars(known, { root, narSha256, narSize })) return;
+  const nar = await knownNar(root, store, { signal });
+  if (equalNars(nar, { root, narSha256, narSize })) return;
   throw new NarborError("ERR_NOT_FOUND", `${formatStorePath(storePath)} cannot be served: its path info says NarHash sha256:${encodeNix32(narSha256)} and ${narSize} bytes, its NAR is sha256:${encodeNix32(nar.narSha256)} and ${nar.narSize}`);
 }
 

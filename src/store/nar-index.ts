@@ -1,4 +1,6 @@
+import { equalBytes } from "../bytes/compare-bytes.ts";
 import type { CallOptions } from "../castore/call-options.ts";
+import { encodeEntry } from "../castore/directory-proto.ts";
 import type { Node } from "../castore/node.ts";
 import type { Codec } from "../compression/codec.ts";
 
@@ -27,10 +29,20 @@ export interface NarFileRecord {
  * Every method must reject with `signal.reason` once the signal fires, and with ERR_CLOSED after the service was closed.
  */
 export interface NarIndex {
+  /** Of several trees that give one NAR, as those do whose directory sizes are counted differently, the one that was put last. */
   byNarHash(narSha256: Uint8Array, options?: CallOptions): Promise<NarRecord | undefined>;
   byFileHash(fileSha256: Uint8Array, options?: CallOptions): Promise<(NarFileRecord & NarRecord) | undefined>;
   /** What NAR a tree gives, where that is known. A root of another size, or executable where this one is not, is another root. */
   byRoot(root: Node, options?: CallOptions): Promise<NarRecord | undefined>;
-  /** Record a NAR and, where there is one, the file it came in. Must resolve when both are durable; putting the same again is no error. */
+  /**
+   * Record a NAR and, where there is one, the file it came in. Must resolve when both are durable; putting the same again is no error. Where two
+   * records contradict each other, because one of them was wrong, the last one put counts: whoever has seen a NAR must be able to set right what
+   * was only said of it.
+   */
   put(nar: NarRecord, file?: NarFileRecord, options?: CallOptions): Promise<void>;
+}
+
+/** Whether two records say the same. */
+export function equalNars(a: NarRecord, b: NarRecord): boolean {
+  return a.narSize === b.narSize && equalBytes(a.narSha256, b.narSha256) && equalBytes(encodeEntry(a.root), encodeEntry(b.root));
 }

@@ -5,8 +5,10 @@ import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { gzipSync } from "node:zlib";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { PacksStore } from "../../src/backends/packs/packs-store.ts";
 import { sampleBytes } from "../helpers/bytes.ts";
 import { narInfoText, sha256Nix32 } from "../helpers/http-cache.ts";
+import { sha256Of } from "../helpers/path-infos.ts";
 import { NARBOR_MAIN, runNarbor, startServer } from "../helpers/narbor-process.ts";
 import { referenceNar } from "../helpers/reference-nar.ts";
 import { skipWithoutMounts, startServerOnSmallDisk } from "../helpers/small-disk.ts";
@@ -268,6 +270,15 @@ describe("narbor verify", () => {
     const exported = await narbor("export", "--output", join(directory, "bad.nar"), badPath ?? "");
     expect(exported.code).toBe(5);
     expect(await readdir(directory)).not.toContain("bad.nar");
+  });
+
+  test("names a store path whose NAR is another than its path info says, though nothing is damaged: exit 5", async () => {
+    await narbor("import", "--add", await makeTree());
+    await using opened = await PacksStore.open(store);
+    for await (const pathInfo of opened.pathInfos.list()) await opened.pathInfos.put({ ...pathInfo, narSha256: sha256Of("another") });
+    const { code, stdout } = await narbor("verify");
+    expect(code).toBe(5);
+    expect(stdout).toMatch(/^hurt: \/nix\/store\/\w{32}-tree: its NAR has another hash than its path info says\n0 damaged, 1 of 1 store paths hurt\n$/);
   });
 
   test("--rebuild-index names the store paths that are gone with a pack that was cut short: exit 5", async () => {

@@ -442,7 +442,37 @@ const BROKEN_NAR_INDEXES: readonly Broken<NarIndex>[] = [
     (good) => ({ byRoot: async (root, options) => await good.byRoot(root.type === "file" ? { ...root, executable: false } : root, options) }),
     ["byRoot() tells apart roots that differ in whether they are executable, in their kind, or in their size only"],
   ],
-  ["byRoot() finds nothing", () => ({ byRoot: async () => undefined }), ["byRoot() gives the NAR of the tree that was put, and of no other one: a symlink (0)", "byRoot() gives one of the NARs when two were put for one tree"]],
+  ["byRoot() finds nothing", () => ({ byRoot: async () => undefined }), ["byRoot() gives the NAR of the tree that was put, and of no other one: a symlink (0)", "put() of another NAR for a tree counts from then on"]],
+  [
+    "put() keeps the first tree of a NAR",
+    (good) => ({
+      put: async (nar, file, options) => {
+        const known = await good.byNarHash(nar.narSha256, options);
+        await good.put(known ?? nar, file, options);
+      },
+    }),
+    ["put() of another tree for a NAR counts from then on", "put() of another NarSize counts from then on"],
+  ],
+  [
+    "put() keeps the first NAR of a tree",
+    (good) => ({
+      put: async (nar, file, options) => {
+        const known = await good.byRoot(nar.root, options);
+        await good.put(known ?? nar, file, options);
+      },
+    }),
+    ["put() of another NAR for a tree counts from then on", "put() of another NarSize counts from then on"],
+  ],
+  [
+    "put() keeps the first record of a file",
+    (good) => ({
+      put: async (nar, file, options) => {
+        const known = file && (await good.byFileHash(file.fileSha256, options));
+        await good.put(nar, known === undefined ? file : undefined, options);
+      },
+    }),
+    ["put() of another NAR for a file, or of another size or compression of it, counts from then on"],
+  ],
   ["byFileHash() looks for NarHashes too", (good) => ({ byFileHash: async (hash, options) => (await good.byFileHash(hash, options)) ?? ((await good.byNarHash(hash, options)) as never) }), ["byNarHash() and byFileHash() of what was never put are undefined"]],
 ];
 

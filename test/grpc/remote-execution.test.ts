@@ -474,10 +474,35 @@ describe("ByteStream Write()", () => {
     expect({ status, text: decodeURIComponent(text) }).toEqual({ status: STATUS.RESOURCE_EXHAUSTED, text: "The disk is full" });
   });
 
-  test("takes no more than 256 uploads that no one goes on with, and says so", async () => {
-    for (let index = 0; index < 256; index++) expect((await write(part(nameOf(LARGE, `uuid-${index}`), 0, Buffer.from("x")))).status).toBe(STATUS.OK);
-    expect((await write(part(nameOf(LARGE, "one-more"), 0, Buffer.from("x")))).status).toBe(STATUS.RESOURCE_EXHAUSTED);
-    expect(await write(part(nameOf(LARGE, "uuid-0"), 1, Buffer.from("y")))).toEqual({ status: 0, committed: 2 });
+  test("keeps 256 uploads that no one goes on with: one more takes the place of the one that was left first", async () => {
+    for (let index = 0; index < 256; index++) expect((await write(part(nameOf(LARGE, `uuid-${index}`), 0, LARGE.subarray(0, 1)))).status).toBe(STATUS.OK);
+    expect(await write(part(nameOf(LARGE, "uuid-0"), 1, LARGE.subarray(1, 2)))).toEqual({ status: 0, committed: 2 });
+    expect((await write(part(nameOf(LARGE, "one-more"), 0, LARGE.subarray(0, 1)))).status).toBe(STATUS.OK);
+    expect((await query(nameOf(LARGE, "uuid-1"))).status).toBe(STATUS.NOT_FOUND);
+    expect(await write(part(nameOf(LARGE, "uuid-0"), 2, LARGE.subarray(2), true))).toEqual({ status: 0, committed: LARGE.length });
+    expect(await isStored(LARGE)).toBe(true);
+  });
+
+  test("refuses one more upload while calls are busy with 256", async () => {
+    const busy = Array.from({ length: 256 }, (_, index) => {
+      const call = client.begin(`${BYTE_STREAM}/Write`);
+      call.send(part(nameOf(LARGE, `uuid-${index}`), 0, LARGE.subarray(0, 1)));
+      return call;
+    });
+    await using other = new RawGrpcClient(server.port);
+    // When the last of them is known, so are the others.
+    const isKnown = async (): Promise<boolean> => (await other.call(`${BYTE_STREAM}/QueryWriteStatus`, [lengthField(1, nameOf(LARGE, "uuid-255"))])).status === STATUS.OK;
+    while (!(await isKnown()));
+    expect((await other.call(`${BYTE_STREAM}/Write`, [part(nameOf(LARGE, "one-more"), 0, LARGE.subarray(0, 1))])).status).toBe(STATUS.RESOURCE_EXHAUSTED);
+    for (const call of busy) call.stream.close();
+  });
+
+  test.for([-1, 1])("refuses a blob that is stored when its name says %i byte more", async (difference) => {
+    expect((await write(part(nameOf(LARGE), 0, LARGE, true))).status).toBe(STATUS.OK);
+    const name = `uploads/uuid/blobs/blake3/${hex(blake3(LARGE))}/${LARGE.length + difference}`;
+    expect((await write(part(name, 0, LARGE, true))).status).toBe(STATUS.INVALID_ARGUMENT);
+    expect((await query(name)).status).toBe(STATUS.INVALID_ARGUMENT);
+    expect(await write(part(nameOf(LARGE), 0, LARGE, true))).toEqual({ status: 0, committed: LARGE.length });
   });
 
   test.for([

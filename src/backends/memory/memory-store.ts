@@ -186,7 +186,7 @@ class MemoryNarIndex implements NarIndex {
   readonly #lifetime: Lifetime;
   readonly #nars = new Map<string, NarRecord>();
   readonly #roots = new Map<string, NarRecord>();
-  readonly #files = new Map<string, NarFileRecord & NarRecord>();
+  readonly #files = new Map<string, { readonly file: NarFileRecord; readonly narKey: string }>();
 
   constructor(lifetime: Lifetime) {
     this.#lifetime = lifetime;
@@ -199,7 +199,9 @@ class MemoryNarIndex implements NarIndex {
 
   async byFileHash(fileSha256: Uint8Array, options?: CallOptions): Promise<(NarFileRecord & NarRecord) | undefined> {
     this.#lifetime.check(options);
-    return this.#files.get(digestKey(fileSha256));
+    const { file, narKey = "" } = this.#files.get(digestKey(fileSha256)) ?? {};
+    const nar = this.#nars.get(narKey);
+    return file && nar && { ...file, ...nar };
   }
 
   async byRoot(root: Node, options?: CallOptions): Promise<NarRecord | undefined> {
@@ -209,9 +211,10 @@ class MemoryNarIndex implements NarIndex {
 
   async put(nar: NarRecord, file?: NarFileRecord, options?: CallOptions): Promise<void> {
     this.#lifetime.check(options);
-    this.#nars.set(digestKey(nar.narSha256), nar);
+    const narKey = digestKey(nar.narSha256);
+    this.#nars.set(narKey, nar);
     this.#roots.set(digestKey(encodeEntry(nar.root)), nar);
-    if (file !== undefined) this.#files.set(digestKey(file.fileSha256), { ...file, ...nar });
+    if (file !== undefined) this.#files.set(digestKey(file.fileSha256), { file, narKey });
   }
 }
 

@@ -96,12 +96,12 @@ CREATE TABLE IF NOT EXISTS path_infos (
   time INTEGER NOT NULL,
   message BLOB
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS nars (
-  nar_sha256 BLOB PRIMARY KEY,
-  nar_size INTEGER NOT NULL,
-  root BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS nars_by_root ON nars (root);
+CREATE TABLE IF NOT EXISTS trees (
+  root BLOB NOT NULL UNIQUE,
+  nar_sha256 BLOB NOT NULL,
+  nar_size INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS trees_by_nar ON trees (nar_sha256);
 CREATE TABLE IF NOT EXISTS nar_files (
   file_sha256 BLOB PRIMARY KEY,
   file_size INTEGER NOT NULL,
@@ -115,10 +115,16 @@ CREATE TABLE IF NOT EXISTS documents (
   size INTEGER NOT NULL
 ) WITHOUT ROWID;
 `;
-const TABLES = ["chunks", "blobs", "directories", "path_infos", "nars", "nar_files", "documents"] as const;
+const TABLES = ["chunks", "blobs", "directories", "path_infos", "trees", "nar_files", "documents"] as const;
 
 /** Version in SQLite's own header; the store's format version covers it. */
-const USER_VERSION = 1;
+const USER_VERSION = 2;
+
+/** Before, a NAR had one tree. */
+const FROM_VERSION_1 = `
+INSERT OR IGNORE INTO trees SELECT root, nar_sha256, nar_size FROM nars;
+DROP TABLE nars;
+`;
 
 export class IndexDatabase implements Disposable {
   readonly #database: Database.Database;
@@ -132,8 +138,7 @@ export class IndexDatabase implements Disposable {
       database.pragma("journal_mode = WAL");
       database.pragma("synchronous = NORMAL");
       database.pragma("cache_size = -32768");
-      database.exec(SCHEMA);
-      database.pragma(`user_version = ${USER_VERSION}`);
+      prepareTables(database);
       this.#statements = prepareStatements(database);
     } catch (error) {
       database?.close();
@@ -266,7 +271,7 @@ export class IndexDatabase implements Disposable {
       chunks: count("SELECT count(*) FROM chunks"),
       directories: count("SELECT count(*) FROM directories"),
       pathInfos: count("SELECT count(*) FROM path_infos WHERE message IS NOT NULL"),
-      nars: count("SELECT count(*) FROM nars"),
+      nars: count("SELECT count(DISTINCT nar_sha256) FROM trees"),
       contentBytes: count("SELECT sum(length) FROM chunks"),
     };
   }
@@ -364,10 +369,10 @@ export class IndexDatabase implements Disposable {
         statements.addBlob.run(record.digest, record.size, encodeChunkList(record.chunks));
         return;
       case "nar":
-        statements.addNar.run(record.nar.narSha256, record.nar.narSize, encodeEntry(record.nar.root));
+        statements.putTree.run(encodeEntry(record.nar.root), record.nar.narSha256, record.nar.narSize);
         return;
       case "narFile":
-        statements.addNarFile.run(record.file.fileSha256, record.file.fileSize, record.file.codec, record.narSha256);
+        statements.putNarFile.run(record.file.fileSha256, record.file.fileSize, record.file.codec, record.narSha256);
         return;
       case "document": {
         const { name, digest, size } = record.document;
@@ -395,6 +400,19 @@ export class IndexDatabase implements Disposable {
     const [earlier, later] = time >= stored.time ? [other, pathInfo] : [pathInfo, other];
     this.#statements.putPathInfo.run(digest, Math.max(time, stored.time), encodePathInfo(mergePathInfo(earlier, later)));
   }
+}
+
+function prepareTables(database: Database.Database): void {
+  const version = (): unknown => database.pragma("user_version", { simple: true });
+  if (version() === USER_VERSION) return;
+  database
+    .transaction(() => {
+      const before = version();
+      database.exec(SCHEMA);
+      if (before === 1) database.exec(FROM_VERSION_1);
+      database.pragma(`user_version = ${USER_VERSION}`);
+    })
+    .immediate();
 }
 
 /** A damaged page shows when it is read. */
@@ -453,13 +471,13 @@ function prepareStatements(database: Database.Database) {
       `INSERT INTO path_infos VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE SET time = excluded.time, message = excluded.message
        WHERE excluded.time >= time`,
     ),
-    getNar: one<{ nar_size: number; root: Uint8Array }>("SELECT nar_size, root FROM nars WHERE nar_sha256 = ?"),
-    getNarOfRoot: one<{ nar_sha256: Uint8Array; nar_size: number }>("SELECT nar_sha256, nar_size FROM nars WHERE root = ? LIMIT 1"),
-    addNar: database.prepare("INSERT OR IGNORE INTO nars VALUES (?, ?, ?)"),
+    getNar: one<{ nar_size: number; root: Uint8Array }>("SELECT nar_size, root FROM trees WHERE nar_sha256 = ? ORDER BY rowid DESC LIMIT 1"),
+    getNarOfRoot: one<{ nar_sha256: Uint8Array; nar_size: number }>("SELECT nar_sha256, nar_size FROM trees WHERE root = ?"),
+    putTree: database.prepare("INSERT OR REPLACE INTO trees VALUES (?, ?, ?)"),
     getNarFile: one<{ file_size: number; codec: string; nar_sha256: Uint8Array }>(
       "SELECT file_size, codec, nar_sha256 FROM nar_files WHERE file_sha256 = ?",
     ),
-    addNarFile: database.prepare("INSERT OR IGNORE INTO nar_files VALUES (?, ?, ?, ?)"),
+    putNarFile: database.prepare("INSERT OR REPLACE INTO nar_files VALUES (?, ?, ?, ?)"),
     getDocument: one<{ time: number; digest: Uint8Array; size: number }>(
       "SELECT time, digest, size FROM documents WHERE name = ?",
     ),

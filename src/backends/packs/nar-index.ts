@@ -1,6 +1,8 @@
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { Node } from "../../castore/node.ts";
+import { equalBytes } from "../../bytes/compare-bytes.ts";
 import type { NarFileRecord, NarIndex, NarRecord } from "../../store/nar-index.ts";
+import { equalNars } from "../../store/nar-index.ts";
 import type { Group } from "./pack-writer.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
 
@@ -32,10 +34,14 @@ export class PacksNarIndex implements NarIndex {
     this.#core.check(options);
     this.#sink.check();
     const groups: Group[] = [];
-    if (this.#core.index.nar(nar.narSha256) === undefined) groups.push(this.#core.writer.addRecord({ type: "nar", nar }));
-    if (file !== undefined && this.#core.index.narFile(file.fileSha256) === undefined) {
-      groups.push(this.#core.writer.addRecord({ type: "narFile", narSha256: nar.narSha256, file }));
-    }
+    const { index, writer } = this.#core;
+    const known = index.nar(nar.narSha256);
+    if (known === undefined || !equalNars(known, nar)) groups.push(writer.addRecord({ type: "nar", nar }));
+    if (file !== undefined && !isKnownFile(index.narFile(file.fileSha256), nar, file)) groups.push(writer.addRecord({ type: "narFile", narSha256: nar.narSha256, file }));
     await this.#sink.settle(groups);
   }
+}
+
+function isKnownFile(known: (NarFileRecord & NarRecord) | undefined, nar: NarRecord, file: NarFileRecord): boolean {
+  return known !== undefined && equalBytes(known.narSha256, nar.narSha256) && known.codec === file.codec && known.fileSize === file.fileSize;
 }

@@ -14,7 +14,7 @@ export function addVerifyCommand(program: Command, signal: AbortSignal): void {
   const command = program
     .command("verify")
     .summary("read everything again and check it")
-    .description("Read every block of the store, hash all that is in it, and check every store path; of a store that is served elsewhere, read every path as a client would. Says what is damaged and which paths it hurts; exits with 5 if anything is.")
+    .description("Read every block of the store, hash all that is in it, and the NAR of every store path; of a store that is served elsewhere, the NARs. Says what is damaged and which paths it hurts; exits with 5 if anything is.")
     .option("--rebuild-index", "first forget the index and make it anew from the packs")
     .option("--json", "print one JSON object for each finding, and a last one that sums up");
   addStoreOption(command).action(async (options: VerifyOptions) => {

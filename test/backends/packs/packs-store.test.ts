@@ -72,15 +72,26 @@ describe("opening", () => {
     await expectCode(PacksStore.open(temporary.path, { create: true }), "ERR_STORE", "narbor.json is not one that narbor wrote");
   });
 
-  test("PacksStore.open() of a store whose index was made before byRoot() was there finds its NARs by their roots", async () => {
+  test("PacksStore.open() of a store whose index is of version 1 finds its NARs, by their hashes and by their roots", async () => {
     await using temporary = await temporaryDirectory();
     const { path } = temporary;
     const nar = { narSha256: sha256Of("nar"), narSize: 1, root: ROOT.node };
     await withStore(path, (store) => store.nars.put(nar));
     const index = new Database(join(path, "index.sqlite"));
-    index.exec("DROP INDEX nars_by_root");
+    index.exec(`
+      CREATE TABLE nars (nar_sha256 BLOB PRIMARY KEY, nar_size INTEGER NOT NULL, root BLOB NOT NULL) WITHOUT ROWID;
+      INSERT INTO nars SELECT nar_sha256, nar_size, root FROM trees;
+      DROP TABLE trees;
+      PRAGMA user_version = 1;
+    `);
     index.close();
-    await withStore(path, async (store) => expect((await store.nars.byRoot(ROOT.node))?.narSize).toBe(1));
+    for (let opened = 0; opened < 2; opened++) {
+      await withStore(path, async (store) => {
+        expect((await store.nars.byRoot(ROOT.node))?.narSize).toBe(1);
+        expect((await store.nars.byNarHash(nar.narSha256))?.root).toEqual(ROOT.node);
+        expect(store.counts().nars).toBe(1);
+      });
+    }
   });
 
   test.for(PROFILES)("PacksStore.open() keeps the %s profile that the store was made with", async (profile) => {
