@@ -7,6 +7,7 @@
  */
 import { constants, createBrotliCompress, createGzip } from "node:zlib";
 
+import { linkSignal } from "../concurrency/linked-signal.ts";
 import { mapConcurrent } from "../concurrency/map-concurrent.ts";
 import { BZIP2_BLOCK_BYTES } from "./bzip2-encoder.ts";
 import type { Codec } from "./codec.ts";
@@ -40,7 +41,9 @@ export async function* compress(
   codec: Codec,
   options: CompressOptions = {},
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const { signal } = options;
+  // Several listen here, but only one to the caller's signal, which many streams may follow at once.
+  using linked = options.signal && linkSignal(options.signal);
+  const signal = linked?.signal;
   signal?.throwIfAborted();
   const reader = new SourceReader(source, signal);
   try {

@@ -1,5 +1,6 @@
 /** Decompression of streams: of any codec, of as many concatenated streams as there are, bounded, and off the main thread. */
 import { toHex } from "../bytes/text-encoding.ts";
+import { linkSignal } from "../concurrency/linked-signal.ts";
 import { isNarborError, NarborError } from "../errors.ts";
 import { type Codec, CODEC_MAGIC_BYTES, detectCodec } from "./codec.ts";
 import { decodeInWorker } from "./decode-in-worker.ts";
@@ -31,7 +32,10 @@ export async function* decompress(
   source: AsyncIterable<Uint8Array>,
   options: DecompressOptions = {},
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const { signal, maxOutputBytes = Infinity } = options;
+  const { maxOutputBytes = Infinity } = options;
+  // Several listen here, but only one to the caller's signal, which many streams may follow at once.
+  using linked = options.signal && linkSignal(options.signal);
+  const signal = linked?.signal;
   signal?.throwIfAborted();
   const reader = new SourceReader(source, signal);
   let presumedOf: Uint8Array | undefined;

@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from "node:child_process";
+import { getEventListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { brotliDecompressSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
@@ -120,6 +121,14 @@ describe.for(CODECS)("compress() to %s", (codec) => {
     const reason = new Error("enough");
     await expectReason(collect(compress(source, codec, { signal: AbortSignal.abort(reason) })), reason);
     expect(source.opened).toBe(0);
+  });
+
+  test("listens to its signal once, and not at all when it has ended", async () => {
+    const { signal } = new AbortController();
+    const listeners = new Set<number>();
+    for await (const _ of compress(sourceOf(...chunked(LARGE, 997)), codec, { signal })) listeners.add(getEventListeners(signal, "abort").length);
+    expect([...listeners]).toEqual([1]);
+    expect(getEventListeners(signal, "abort")).toEqual([]);
   });
 
   test("rejects with the source's error", async () => {

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { getEventListeners } from "node:events";
 import { availableParallelism } from "node:os";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
@@ -199,6 +200,14 @@ describe.for(COMPRESSED_CODECS)("decompress() of %s", (codec) => {
     await expect(read()).rejects.toBe(reason);
     expect(isClosed).toBe(true);
     await eventually(() => workerPoolState().jobs === 0);
+  });
+
+  test("listens to its signal once, and not at all when it has ended", async () => {
+    const { signal } = new AbortController();
+    const listeners = new Set<number>();
+    for await (const _ of decompress(sourceOf(...chunked(largeCompressed(codec), 997)), { signal })) listeners.add(getEventListeners(signal, "abort").length);
+    expect([...listeners]).toEqual([1]);
+    expect(getEventListeners(signal, "abort")).toEqual([]);
   });
 
   test("passes the source's error through", async () => {

@@ -1,6 +1,6 @@
 /** The Remote Execution API by the bytes of its messages, asked by a client that shares nothing with ours. */
 import { createHash } from "node:crypto";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
 import type { BlobService } from "../../src/castore/blob-service.ts";
 import { toB3Digest } from "../../src/castore/digest.ts";
@@ -154,6 +154,21 @@ describe("BatchUpdateBlobs()", () => {
   test("takes blobs that are compressed by zstd, the empty one too", async () => {
     expect(await update(request(casDigest(blake3(TEXT), TEXT.length), await zstd(TEXT), ZSTD), request(casDigest(EMPTY.digest, 0), await zstd(EMPTY.bytes), ZSTD))).toEqual([0, 0]);
     expect([await isStored(TEXT), await isStored(EMPTY.bytes)]).toEqual([true, true]);
+  });
+
+  test("takes and gives hundreds of compressed blobs in one call without a warning", async () => {
+    const warnings: Error[] = [];
+    const listen = (warning: Error): void => void warnings.push(warning);
+    process.on("warning", listen);
+    onTestFinished(() => void process.off("warning", listen));
+    const blobs = Array.from({ length: 200 }, (_, index) => Buffer.from(`${index}: ${TEXT.toString("latin1", 0, 2000)}`));
+    const updates = await Promise.all(blobs.map(async (bytes) => request(casDigest(blake3(bytes), bytes.length), await zstd(bytes), ZSTD)));
+    expect(await update(...updates)).toEqual(blobs.map(() => 0));
+    const { status } = await client.call(`${CAS}/BatchReadBlobs`, [message(...blobs.map((bytes) => lengthField(2, casDigest(blake3(bytes), bytes.length))), lengthField(3, Buffer.of(ZSTD)))]);
+    expect(status).toBe(STATUS.OK);
+    // A warning comes a turn later.
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(warnings).toEqual([]);
   });
 
   test("counts what compressed blobs say they are, so that a bomb is refused before it is unpacked", async () => {
