@@ -1,3 +1,4 @@
+import { socketPathProblem } from "../backends/grpc/socket-path.ts";
 import { NarborError } from "../errors.ts";
 
 /** Where a server listens: at a host and a port, or at a Unix socket. */
@@ -8,7 +9,9 @@ export function parseListenAddress(text: string): ListenAddress {
   if (text.startsWith("unix:")) {
     // `unix:///run/…`, as gRPC's other clients write it, is the same path.
     const path = text.slice("unix:".length).replace(/^\/\/(?=\/)/, "");
-    if (path === "") throw new NarborError("ERR_INVALID", "unix: is followed by the path of a socket");
+    // A host, which no socket has.
+    const problem = path === "" || path.startsWith("//") ? "expected a path, as in unix:/run/narbor.sock" : socketPathProblem(path);
+    if (problem !== undefined) throw new NarborError("ERR_INVALID", `Cannot listen there: ${problem}`);
     return { path };
   }
   const [, bracketed, plain, portText] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text) ?? [];

@@ -1,5 +1,6 @@
 import { NarborError } from "../../errors.ts";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
+import { socketPathProblem } from "./socket-path.ts";
 
 /** Where a gRPC store is and how to speak to it. */
 export interface GrpcAddress {
@@ -62,7 +63,10 @@ function parseTarget(scheme: string, rest: string, text: string): string {
   if (scheme === "grpc+unix") {
     // Written with an empty host, `grpc+unix:///run/…`, it is the same path.
     const path = rest.replace(/^\/\/(?=\/)/, "");
-    if (!path.startsWith("/") || path.startsWith("//")) throw invalid(text, "expected an absolute path, as in grpc+unix:/run/narbor.sock");
+    // grpc-js (1.14.7) cannot read a target of more than one line.
+    if (!/^\/(?!\/).+$/.test(path)) throw invalid(text, "expected an absolute path, as in grpc+unix:/run/narbor.sock");
+    const problem = socketPathProblem(path);
+    if (problem !== undefined) throw invalid(text, problem);
     return `unix:${path}`;
   }
   const [, host, bracketed, portText] = /^\/\/((?:\[([0-9a-f:.]+)\])|[^/:[\]@\s]+)(?::(\d{1,5}))?\/?$/i.exec(rest) ?? [];

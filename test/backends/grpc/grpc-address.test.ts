@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { isGrpcAddress, parseGrpcAddress } from "../../../src/backends/grpc/grpc-address.ts";
+import { MAX_SOCKET_PATH_BYTES } from "../../../src/backends/grpc/socket-path.ts";
 import { NarborError } from "../../../src/errors.ts";
 
 describe("parseGrpcAddress()", () => {
@@ -18,6 +19,8 @@ describe("parseGrpcAddress()", () => {
     ["grpc+unix:///run/narbor.sock", "unix:/run/narbor.sock"],
     ["grpc+unix:/run/with space and ö", "unix:/run/with space and ö"],
     ["grpc+unix:/run/a:b", "unix:/run/a:b"],
+    ["grpc+unix:/run/100%20%", "unix:/run/100%20%"],
+    [`grpc+unix:/${"x".repeat(MAX_SOCKET_PATH_BYTES - 1)}`, `unix:/${"x".repeat(MAX_SOCKET_PATH_BYTES - 1)}`],
   ])("takes %s for %s", ([text, target]) => {
     expect(parseGrpcAddress(text as string)).toMatchObject({ text, target, directorySize: undefined, timeoutMilliseconds: 60_000 });
   });
@@ -62,6 +65,10 @@ describe("parseGrpcAddress()", () => {
     ["grpc+unix:", /expected an absolute path/],
     ["grpc+unix://host/path", /expected an absolute path/],
     ["grpc+unix:////run/x", /expected an absolute path/],
+    ["grpc+unix:/", /expected an absolute path/],
+    ["grpc+unix:/run/two\nlines", /expected an absolute path/],
+    [`grpc+unix:/${"x".repeat(MAX_SOCKET_PATH_BYTES)}`, `the path has ${MAX_SOCKET_PATH_BYTES + 1} bytes, a Unix socket's has at most ${MAX_SOCKET_PATH_BYTES}`],
+    [`grpc+unix:/${"ö".repeat(54)}?timeout=1`, "the path has 109 bytes"],
     ["grpc://host?color=red", /found parameter "color"/],
     ["grpc://host?timeout=1&timeout=2", /found parameter "timeout"/],
     ["grpc://host?Timeout=1", /found parameter "Timeout"/],
