@@ -21,25 +21,30 @@ export function defaultStoreDirectory(environment: NodeJS.ProcessEnv): string {
 /**
  * Open a store by its directory, or by its address: `grpc://…`, `grpcs://…` or `grpc+unix:…`. Options are those of a directory.
  *
- * @throws NarborError as `PacksStore.open`; ERR_INVALID for an address that is none, or with options that it cannot have
+ * @throws NarborError as `PacksStore.open` and `checkStoreAddress`
  */
 export async function openStore(address: string, options: PacksStoreOptions): Promise<AnyStore> {
-  if (isGrpcAddress(address)) return openGrpcStore(address, options);
-  const [, scheme] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(address) ?? [];
-  if (scheme !== undefined) {
-    throw new NarborError("ERR_INVALID", `Cannot open the store ${JSON.stringify(address)}: a store is a directory, grpc://HOST:PORT, grpcs://HOST:PORT or grpc+unix:/PATH, and not ${scheme}://`);
-  }
-  return await PacksStore.open(address, options);
+  checkStoreAddress(address, options);
+  if (!isGrpcAddress(address)) return await PacksStore.open(address, options);
+  return new GrpcStore(address, { openSideStore: async () => await PacksStore.open(sideDirectory(address, process.env), { create: true }) });
 }
 
-function openGrpcStore(address: string, { compression, directorySizeProfile, rebuildIndex }: PacksStoreOptions): GrpcStore {
+/** Whether a store can be named so at all, and have these options. @throws NarborError ERR_INVALID */
+export function checkStoreAddress(address: string, { compression, directorySizeProfile, rebuildIndex }: PacksStoreOptions = {}): void {
   const refuse = (what: string): never => {
     throw new NarborError("ERR_INVALID", `Cannot open the store ${JSON.stringify(address)}: ${what}`);
   };
-  if (compression !== undefined) refuse("how it compresses is set where it is served");
-  if (directorySizeProfile !== undefined) refuse("say ?directory-size=… in its address");
-  if (rebuildIndex === true) refuse("its index is made anew where it is served");
-  return new GrpcStore(address, { openSideStore: async () => await PacksStore.open(sideDirectory(address, process.env), { create: true }) });
+  if (isGrpcAddress(address)) {
+    parseGrpcAddress(address);
+    if (compression !== undefined) refuse("how it compresses is set where it is served");
+    if (directorySizeProfile !== undefined) refuse("say ?directory-size=… in its address");
+    if (rebuildIndex === true) refuse("its index is made anew where it is served");
+  } else if (!isDirectoryName(address)) refuse("a store is a directory, grpc://HOST:PORT, grpcs://HOST:PORT or grpc+unix:/PATH");
+}
+
+/** Whether it can be meant for a directory: not when it is empty, or an address of something. */
+export function isDirectoryName(text: string): boolean {
+  return text !== "" && !/^([a-z][a-z0-9+.-]*:\/\/|(grpcs?|grpc\+unix|unix):)/i.test(text);
 }
 
 /** Where the NAR index is kept for a server that has no place for one: on this machine, one for each server. */

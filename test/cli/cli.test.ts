@@ -150,6 +150,11 @@ describe("narbor export, ls, cat, info", () => {
     expect(stderr).toMatch(message);
   });
 
+  test("export exits with 2 for an output without a name", async () => {
+    await narbor("import", NET_TOOLS);
+    expect(await narbor("export", "--output", "", NET_TOOLS_ENTRY)).toMatchObject({ code: 2, stderr: expect.stringMatching(/^error: --output is followed by the name of a file/) });
+  });
+
   test("end quietly when their reader does", async () => {
     await narbor("import", NET_TOOLS);
     const result = spawnSync("sh", ["-c", `"${process.execPath}" "${NARBOR_MAIN}" export --store "${store}" ${NET_TOOLS_ENTRY} | head -c 10`]);
@@ -326,8 +331,20 @@ describe("narbor serve", () => {
     expect(stderr).toBe(`error: Cannot listen at 127.0.0.1:${port}: the port is in use\n`);
   });
 
-  test.for(["7420", "host:", "host:99999", "[::1]", ":80"])("exits with 2 for --listen %s", async (listen) => {
+  test.for(["7420", "host:", "host:99999", "[::1]", ":80", "unix:/run/narbor.sock"])("exits with 2 for --listen %s", async (listen) => {
     expect((await narbor("serve", "--listen", listen)).code).toBe(2);
+  });
+
+  test("exits with 2 for a Unix socket whose path is too long, and makes none", async () => {
+    const path = join(directory, "x".repeat(120));
+    const { code, stderr } = await narbor("serve", "--listen", "127.0.0.1:0", "--grpc-listen", `unix:${path}`);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(new RegExp(`the path has ${Buffer.byteLength(path)} bytes, a Unix socket's has at most 10[37]`));
+    expect(await readdir(directory)).toEqual([]);
+  });
+
+  test("exits with 2 for --idle-timeout 0, with which nothing would ever be in time", async () => {
+    expect(await narbor("serve", "--idle-timeout", "0")).toMatchObject({ code: 2, stderr: expect.stringContaining("It is at least 1.") });
   });
 
   test("refuses uploads beyond loopback unless it is told to take them", async () => {

@@ -1,6 +1,6 @@
 /** Every verb on a store that `narbor serve` serves elsewhere, and `narbor serve` as a bridge to one. */
 import { chmod, mkdir, readFile, readdir, symlink, writeFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { join, relative, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { GrpcStore } from "../../src/backends/grpc/grpc-store.ts";
 import { importNar } from "../../src/ingest/ingest-nar.ts";
@@ -12,6 +12,7 @@ import type { CommandResult, ServerProcess } from "../helpers/narbor-process.ts"
 import { runNarbor, startServer } from "../helpers/narbor-process.ts";
 import { pathInfoOf, sha256Of } from "../helpers/path-infos.ts";
 import { directory, file, referenceNar } from "../helpers/reference-nar.ts";
+import { eventually } from "../helpers/promises.ts";
 import type { TemporaryDirectory } from "../helpers/temporary-directory.ts";
 import { temporaryDirectory } from "../helpers/temporary-directory.ts";
 import { sourceOf } from "../helpers/tracked-source.ts";
@@ -133,8 +134,62 @@ describe("narbor on an address with no server", () => {
     expect(Date.now() - started).toBeLessThan(15_000);
   });
 
-  test.for(["grpc://", "grpc://host:0", "grpc+unix:relative", "grpc://host?nope=1", "http://127.0.0.1:7420"])("refuses the address %s", async (address) => {
-    expect(await narbor(address, "info")).toMatchObject({ code: 4, stderr: expect.stringContaining(JSON.stringify(address)) });
+});
+
+describe("narbor serve --grpc-listen unix:…", () => {
+  test.for(["with space.sock", "100%20%.sock", "ö#&.sock"])("is reached at the address that it prints, by a path that is given relative: %s", async (name) => {
+    const path = join(work.path, name);
+    await using own = await startServer(join(work.path, "store"), ["--grpc-listen", `unix:${relative(process.cwd(), path)}`]);
+    const address = `grpc+unix:${path}`;
+    await eventually(() => own.stderr().includes(`, ${address}\n`));
+    expect(JSON.parse((await narbor(address, "info", "--json")).text)).toMatchObject({ store: address });
+    expect(await own.stop("SIGTERM")).toBe(0);
+    expect(await readdir(work.path)).not.toContain(name);
+  });
+});
+
+describe("narbor exits with 2 and names the address", () => {
+  const NAMED = "/nix/store/00000000000000000000000000000000-none";
+
+  test.for(["grpc://", "grpc://:abc", "grpc://host:0", "grpc://host:99999", "grpc://host?nope=1", "grpcs://host?cert=/c.pem", "grpc+unix:relative", `grpc+unix:/${"x".repeat(120)}`, "unix:/run/narbor.sock", "http://127.0.0.1:7420", ""])(
+    "of a store that no store can have: %s",
+    async (address) => {
+      expect(await narbor(address, "info")).toMatchObject({ code: 2, stderr: expect.stringContaining(JSON.stringify(address)) });
+    },
+  );
+
+  test.for([
+    ["serve", ["serve", "--listen", "127.0.0.1:0", "--store"]],
+    ["push, before it asks Nix", ["push", NAMED, "--to"]],
+    ["pull", ["pull", NAMED, "--to", "unused", "--from"]],
+    ["import", ["import", NET_TOOLS, "--store"]],
+    ["export", ["export", NET_TOOLS_ENTRY, "--store"]],
+    ["ls", ["ls", NET_TOOLS_ENTRY, "--store"]],
+    ["cat", ["cat", NET_TOOLS_ENTRY, "--store"]],
+    ["verify", ["verify", "--store"]],
+  ] as const)("that no store can have: %s", async ([, args]) => {
+    const { code, stderr } = await runNarbor([...args, "grpc://host:99999"], { env: { PATH: "" } });
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(/^error: Cannot read the address "grpc:\/\/host:99999": /) });
+  });
+
+  test("in NARBOR_STORE that no store can have", async () => {
+    const { code, stderr } = await runNarbor(["info"], { env: { NARBOR_STORE: "grpc://host:99999" } });
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining('"grpc://host:99999"') });
+  });
+
+  test.for([
+    ["verify --rebuild-index", ["verify", "--rebuild-index"]],
+    ["import --compression", ["import", "--compression", "3", NET_TOOLS]],
+    ["serve --compression", ["serve", "--compression", "3"]],
+    ["serve --directory-size", ["serve", "--directory-size", "doubled"]],
+  ] as const)("of a store elsewhere that is given an option of a directory: %s", async ([, args]) => {
+    const { code, stderr } = await narbor(grpcOf(server), ...args);
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(`error: Cannot open the store ${JSON.stringify(grpcOf(server))}: `) });
+  });
+
+  test.for(["grpc://host", "https://cache.example.org", ""])("that pull is to write to, which is no directory: %s", async (to) => {
+    const { code, stderr } = await runNarbor(["pull", NAMED, "--from", grpcOf(server), "--to", to]);
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(`'--to <dir>' argument '${to}' is invalid. It is a directory.`) });
   });
 });
 

@@ -13,7 +13,7 @@ export function addCatCommand(program: Command, signal: AbortSignal): void {
     .argument("<file>", "a store path or an entry, and the path to the file below it")
     .addHelpText("after", `${TREE_ADDRESS_HELP}\n\nExample:\n  narbor cat /nix/store/…-hello/bin/hello | file -`);
   addStoreOption(command).action(async (address: string, options: StoreOption) => {
-    await using store = await openNamedStore(options);
+    await using store = await openNamedStore(command, options.store);
     const { node } = await findTree(address, store);
     if (node.type === "symlink") throw new NarborError("ERR_INVALID", `Cannot print ${JSON.stringify(address)}: it is a link to ${JSON.stringify(Buffer.from(node.target).toString())}`);
     if (node.type === "directory") throw new NarborError("ERR_INVALID", `Cannot print ${JSON.stringify(address)}: it is a directory`);

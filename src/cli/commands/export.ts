@@ -24,8 +24,9 @@ export function addExportCommand(program: Command, signal: AbortSignal): void {
     .addHelpText("after", `${TREE_ADDRESS_HELP}\n\nExample:\n  narbor export /nix/store/…-hello | nix-store --restore hello`);
   addStoreOption(command).action(async (address: string, options: ExportOptions) => {
     const { output } = options;
+    if (output === "") command.error("error: --output is followed by the name of a file", { exitCode: 2 });
     if (output === undefined && process.stdout.isTTY) command.error("error: a NAR is not for a terminal; redirect it or give --output", { exitCode: 2 });
-    await using store = await openNamedStore(options);
+    await using store = await openNamedStore(command, options.store);
     const { node } = await findTree(address, store);
     const plan = await planNar(node, store, { signal });
     const progress = startProgress(address, plan.narSize);

@@ -50,7 +50,7 @@ Examples:
     );
   addStoreOption(command).action(async (inputs: string[], options: ImportOptions) => {
     checkUsage(command, inputs, options);
-    await using store = await openNamedStore(options, { create: true, ...(options.compression !== undefined && { compression: options.compression }) });
+    await using store = await openNamedStore(command, options.store, { create: true, ...(options.compression !== undefined && { compression: options.compression }) });
     for (const input of inputs) {
       try {
         printResult(input, await importInput(input, options, store, signal), options);

@@ -26,7 +26,7 @@ export function addInfoCommand(program: Command): void {
     .option("--json", "print JSON")
     .addHelpText("after", TREE_ADDRESS_HELP);
   addStoreOption(command).action(async (address: string | undefined, options: InfoOptions) => {
-    await using store = await openNamedStore(options);
+    await using store = await openNamedStore(command, options.store);
     const facts = address === undefined ? await store.describe() : await treeFacts(await findTree(address, store), store);
     process.stdout.write(options.json === true ? `${JSON.stringify(facts)}\n` : formatFacts(facts));
   });

@@ -28,7 +28,7 @@ export function addLsCommand(program: Command): void {
     .option("--json", "the whole tree as JSON, as in a binary cache's .ls files")
     .addHelpText("after", TREE_ADDRESS_HELP);
   addStoreOption(command).action(async (address: string, options: LsOptions) => {
-    await using store = await openNamedStore(options);
+    await using store = await openNamedStore(command, options.store);
     const { node } = await findTree(address, store);
     await writeAll(process.stdout, encodeLines(options.json === true ? listJson(node, store) : listNames(node, address, store, options)));
   });

@@ -1,12 +1,12 @@
 import type { Command } from "commander";
 import { InvalidArgumentError } from "commander";
-import { openStore } from "../../composition/open-store.ts";
 import type { Codec } from "../../compression/codec.ts";
 import { CODECS } from "../../compression/codec.ts";
 import type { PathInfo } from "../../store/path-info.ts";
 import type { NarTarget } from "../../transfer/pull-closure.ts";
 import { findClosure, pullClosure } from "../../transfer/pull-closure.ts";
 import { BinaryCacheDirectory, NarFiles } from "../../transfer/nar-directory.ts";
+import { openNamedStore, parseDirectory } from "../store-option.ts";
 import { findStorePath } from "../tree-address.ts";
 import { DEFAULT_JOBS, parseJobs, TransferReport } from "../transfer-report.ts";
 
@@ -23,7 +23,7 @@ interface PullOptions {
 const DEFAULT_COMPRESSION: Codec = "zstd";
 
 export function addPullCommand(program: Command, signal: AbortSignal): void {
-  program
+  const command = program
     .command("pull")
     .summary("write paths of a store to a binary cache in a directory")
     .description(
@@ -31,7 +31,7 @@ export function addPullCommand(program: Command, signal: AbortSignal): void {
     )
     .argument("<path...>", "a store path, with or without /nix/store/, or its 32-character hash alone")
     .requiredOption("--from <store>", "where from: a directory, or grpc://HOST:PORT")
-    .requiredOption("--to <dir>", "where to: a directory, which is made when it is not there")
+    .requiredOption("--to <dir>", "where to: a directory, which is made when it is not there", parseDirectory)
     .option("--compression <name>", `of the NARs: ${CODECS.join(", ")}; ${DEFAULT_COMPRESSION} unless given, or none with --nar`, parseCodec)
     .option("--nar", "write no binary cache but the NARs alone, each as <hash>-<name>.nar")
     .option("--jobs <number>", "write so many paths at once", parseJobs, DEFAULT_JOBS)
@@ -49,13 +49,13 @@ Examples:
 
 Every NAR is verified while it is written. One that cannot be read whole any more is an error, and so are those that refer to it;
 the others are written, and the first error's code is the exit code. Files that end in .tmp are of a pull that was killed: delete them.`,
-    )
-    .action(async (names: string[], options: PullOptions) => await pull(names, options, signal));
+    );
+  command.action(async (names: string[], options: PullOptions) => await pull(command, names, options, signal));
 }
 
-async function pull(names: readonly string[], options: PullOptions, signal: AbortSignal): Promise<void> {
+async function pull(command: Command, names: readonly string[], options: PullOptions, signal: AbortSignal): Promise<void> {
   const { from, to, nar, jobs, json } = options;
-  await using store = await openStore(from, {});
+  await using store = await openNamedStore(command, from);
   const roots: PathInfo[] = [];
   for (const name of names) roots.push(await findStorePath(name, store));
   const closure = await findClosure(roots, store, signal);

@@ -1,11 +1,11 @@
 import type { Command } from "commander";
-import { openStore } from "../../composition/open-store.ts";
 import { formatStorePath } from "../../nix/store-path.ts";
 import type { NixPathInfo } from "../../nix/path-info-json.ts";
 import { NixCommand } from "../../transfer/local-nix-store.ts";
 import { pushClosure } from "../../transfer/push-closure.ts";
 import { resolveLocalStorePath } from "../local-store-path.ts";
 import { printWarning } from "../output.ts";
+import { checkStoreUsage, openNamedStore } from "../store-option.ts";
 import { DEFAULT_JOBS, parseJobs, TransferReport } from "../transfer-report.ts";
 
 interface PushOptions {
@@ -15,7 +15,7 @@ interface PushOptions {
 }
 
 export function addPushCommand(program: Command, signal: AbortSignal): void {
-  program
+  const command = program
     .command("push")
     .summary("put paths of the local Nix store into a store")
     .description(
@@ -38,15 +38,17 @@ Then "narbor serve --store ~/cache" serves it to other machines; a store that is
 
 The "nix" on the PATH is asked for paths and NARs. A path whose files are not what Nix's database says is an error, and so are those that
 refer to it; the others are sent, and the first error's code is the exit code.`,
-    )
-    .action(async (names: string[], options: PushOptions) => await push(names, options, signal));
+    );
+  command.action(async (names: string[], options: PushOptions) => await push(command, names, options, signal));
 }
 
-async function push(names: readonly string[], { to, jobs, json }: PushOptions, signal: AbortSignal): Promise<void> {
+async function push(command: Command, names: readonly string[], { to, jobs, json }: PushOptions, signal: AbortSignal): Promise<void> {
+  // Before Nix is asked, which may take its time. A directory is made only when Nix knows the paths.
+  checkStoreUsage(command, to);
   const local = new NixCommand();
   const paths = await Promise.all(names.map(resolveLocalStorePath));
   const closure = await local.closure(paths, signal);
-  await using store = await openStore(to, { create: true });
+  await using store = await openNamedStore(command, to, { create: true });
   using report = new TransferReport<NixPathInfo>({ verb: "push", done: "pushed", json: json === true });
   try {
     await pushClosure(closure, local, store, { jobs, signal, onEvent: report.onEvent, onReplace: warnOfReplacement });

@@ -1,3 +1,4 @@
+import { resolve as resolvePath } from "node:path";
 import type { Command } from "commander";
 import { InvalidArgumentError, Option } from "commander";
 import type { BlockCompression } from "../../backends/packs/pack-appender.ts";
@@ -42,7 +43,7 @@ export function addServeCommand(program: Command): void {
     .option("--priority <number>", "the cache's priority: clients ask lower ones first, and cache.nixos.org is 40", parseNatural, 30)
     .option("--compression <level>", "of what is stored: a zstd level from -7 to 19, or none; 1 unless given", parseCompressionOption)
     .option("--directory-size <profile>", "for a new store: documented, or doubled when snix clients will read it", parseProfile)
-    .option("--idle-timeout <seconds>", "give up a client that sends or takes nothing for so long", parseNatural, 60)
+    .option("--idle-timeout <seconds>", "give up a client that sends or takes nothing for so long", parsePositive, 60)
     .option("--max-uploads <number>", "take in so many NARs at once; others wait", parsePositive, 16)
     .option("--max-nar-size <gigabytes>", "refuse NARs that are larger than that, decompressed", parsePositive, 1000)
     .addHelpText(
@@ -55,11 +56,11 @@ Examples:
   narbor push /nix/store/…-hello --to grpc://127.0.0.1:7420
   narbor serve --listen 127.0.0.1:7421 --store grpc://127.0.0.1:7420     a bridge without data of its own`,
     );
-  addStoreOption(command).action(async (options: ServeOptions) => await serve(options));
+  addStoreOption(command).action(async (options: ServeOptions) => await serve(command, options));
 }
 
-async function serve(options: ServeOptions): Promise<void> {
-  await using store = await openNamedStore(options, {
+async function serve(command: Command, options: ServeOptions): Promise<void> {
+  await using store = await openNamedStore(command, options.store, {
     create: true,
     ...(options.compression !== undefined && { compression: options.compression }),
     ...(options.directorySize !== undefined && { directorySizeProfile: options.directorySize }),
@@ -84,10 +85,16 @@ async function serve(options: ServeOptions): Promise<void> {
   const { url, allowsWrites, grpcAddress } = server;
   process.stdout.write(`narbor listening on ${url}\n`);
   const push = allowsWrites ? `nix copy --to ${url} /nix/store/…` : "off; --allow-anonymous-writes takes uploads from anyone who can reach this address";
-  const grpc = `${url.replace(/^http/, "grpc")}${grpcAddress === undefined ? "" : `, ${grpcAddress.startsWith("unix:") ? `grpc+${grpcAddress}` : `grpc://${grpcAddress}`}`}`;
+  const grpc = [url.replace(/^http/, "grpc"), ...(grpcAddress === undefined ? [] : [clientAddress(grpcAddress)])].join(", ");
   process.stderr.write(`  store       ${store.name}\n  push        ${push}\n  substitute  nix copy --from ${url} /nix/store/…\n  gRPC        ${grpc}\n`);
   await stopSignal();
   await server.stop(GRACE_MILLISECONDS);
+}
+
+/** What `--store` takes for a server that listens for gRPC alone, at `HOST:PORT` or `unix:PATH`. */
+function clientAddress(listening: string): string {
+  // A client may run anywhere, so it is told the whole path.
+  return listening.startsWith("unix:") ? `grpc+unix:${resolvePath(listening.slice("unix:".length))}` : `grpc://${listening}`;
 }
 
 /** Resolves at the first SIGTERM or SIGINT; a second one ends the process at once. */

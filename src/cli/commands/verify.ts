@@ -18,7 +18,7 @@ export function addVerifyCommand(program: Command, signal: AbortSignal): void {
     .option("--rebuild-index", "first forget the index and make it anew from the packs")
     .option("--json", "print one JSON object for each finding, and a last one that sums up");
   addStoreOption(command).action(async (options: VerifyOptions) => {
-    await using store = await openNamedStore(options, options.rebuildIndex === true ? { rebuildIndex: true } : {});
+    await using store = await openNamedStore(command, options.store, options.rebuildIndex === true ? { rebuildIndex: true } : {});
     const print = (text: string, object: object): void => void process.stdout.write(options.json === true ? `${JSON.stringify(object)}\n` : `${text}\n`);
     let progress = startProgress("verify", undefined);
     let total = -1;
