@@ -1,17 +1,42 @@
 import { readFile } from "node:fs/promises";
+import { isIP } from "node:net";
+import type { PeerCertificate } from "node:tls";
+import { checkServerIdentity } from "node:tls";
 import type { ChannelCredentials } from "@grpc/grpc-js";
 import { credentials } from "@grpc/grpc-js";
 import { NarborError, errorMessage } from "../../errors.ts";
 import type { GrpcAddress, TlsFiles } from "./grpc-address.ts";
 
+/** What is said of the names in a certificate, in characters. There may be thousands of them. */
+const NAMES_LIMIT = 300;
+
 /** @throws NarborError ERR_INVALID when a file cannot be read, or is not what it should be */
 export async function channelCredentials({ ca, certificate, key }: TlsFiles, address: GrpcAddress): Promise<ChannelCredentials> {
   const [caPem, keyPem, certificatePem] = await Promise.all([ca, key, certificate].map((file) => readPem(file, address)));
+  const host = address.host ?? "";
   try {
-    return credentials.createSsl(caPem, keyPem, certificatePem);
+    const tls = credentials.createSsl(caPem, keyPem, certificatePem, { checkServerIdentity: (_name, found) => checkName(host, found) });
+    return isIP(host) === 0 ? tls : withoutServerName(tls);
   } catch (error) {
     throw new NarborError("ERR_INVALID", `Cannot use the certificates of ${address.text}: ${errorMessage(error)}`, { cause: error });
   }
+}
+
+/** The check that Node.js makes, with the address's own host, which may be an IP address. */
+function checkName(host: string, certificate: PeerCertificate): Error | undefined {
+  if (checkServerIdentity(host, certificate) === undefined) return undefined;
+  const names = certificate.subjectaltname ?? JSON.stringify(certificate.subject.CN ?? "");
+  return new Error(`its certificate is for ${names.length > NAMES_LIMIT ? `${names.slice(0, NAMES_LIMIT)}…` : names}, and not for ${host}`);
+}
+
+/**
+ * TLS tells the server which name it is called by, and that cannot be an IP address (RFC 6066): Node.js warns of one. grpc-js (1.14.7) always
+ * sends what its target is called, so the target is given no name here. What is in the certificate is checked by `checkName` all the same.
+ */
+function withoutServerName(tls: ChannelCredentials): ChannelCredentials {
+  const createConnector = tls._createSecureConnector.bind(tls);
+  tls._createSecureConnector = (target, ...rest) => createConnector({ ...target, path: "" }, ...rest);
+  return tls;
 }
 
 async function readPem(file: string | undefined, address: GrpcAddress): Promise<Buffer | null> {

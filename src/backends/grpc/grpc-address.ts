@@ -8,6 +8,8 @@ export interface GrpcAddress {
   readonly text: string;
   /** As grpc-js names it: `host:port` or `unix:/path`. */
   readonly target: string;
+  /** Its name or IP address, without brackets; undefined for a Unix socket. */
+  readonly host: string | undefined;
   readonly tls: TlsFiles | undefined;
   /** What the address says of how the store counts the sizes of directories. */
   readonly directorySize: DirectorySizeProfile | undefined;
@@ -52,14 +54,14 @@ export function parseGrpcAddress(text: string): GrpcAddress {
   if ((tls.certificate === undefined) !== (tls.key === undefined)) throw invalid(text, "cert and key go together");
   return {
     text,
-    target: parseTarget(scheme.toLowerCase(), rest, text),
+    ...parseTarget(scheme.toLowerCase(), rest, text),
     tls: isTls ? tls : undefined,
     directorySize: parseDirectorySize(parameters.get("directory-size"), text),
     timeoutMilliseconds: parseTimeout(parameters.get("timeout"), text) * 1000,
   };
 }
 
-function parseTarget(scheme: string, rest: string, text: string): string {
+function parseTarget(scheme: string, rest: string, text: string): Pick<GrpcAddress, "target" | "host"> {
   if (scheme === "grpc+unix") {
     // Written with an empty host, `grpc+unix:///run/…`, it is the same path.
     const path = rest.replace(/^\/\/(?=\/)/, "");
@@ -67,12 +69,12 @@ function parseTarget(scheme: string, rest: string, text: string): string {
     if (!/^\/(?!\/).+$/.test(path)) throw invalid(text, "expected an absolute path, as in grpc+unix:/run/narbor.sock");
     const problem = socketPathProblem(path);
     if (problem !== undefined) throw invalid(text, problem);
-    return `unix:${path}`;
+    return { target: `unix:${path}`, host: undefined };
   }
   const [, host, bracketed, portText] = /^\/\/((?:\[([0-9a-f:.]+)\])|[^/:[\]@\s]+)(?::(\d{1,5}))?\/?$/i.exec(rest) ?? [];
   const port = portText === undefined ? DEFAULT_PORT : Number(portText);
   if (host === undefined || port < 1 || port > 65_535) throw invalid(text, "expected HOST:PORT, as in grpc://127.0.0.1:7420");
-  return bracketed === undefined ? `${host}:${port}` : `[${bracketed}]:${port}`;
+  return { target: `${host}:${port}`, host: bracketed ?? host };
 }
 
 function parseDirectorySize(value: string | null, text: string): DirectorySizeProfile | undefined {

@@ -30,11 +30,21 @@ describe("parseGrpcAddress()", () => {
     expect(address).toEqual({
       text: "grpcs://host?timeout=2.5&key=/k.pem&cert=/c%20d.pem&ca=/ca.pem&directory-size=doubled",
       target: "host:7420",
+      host: "host",
       tls: { ca: "/ca.pem", certificate: "/c d.pem", key: "/k.pem" },
       directorySize: "doubled",
       timeoutMilliseconds: 2500,
     });
     expect(parseGrpcAddress("grpc+unix:/s?directory-size=documented").directorySize).toBe("documented");
+  });
+
+  test.for([
+    ["grpc://Cache.example.org:1", "Cache.example.org"],
+    ["grpcs://127.0.0.1", "127.0.0.1"],
+    ["grpcs://[2001:DB8::7]:80", "2001:DB8::7"],
+    ["grpc+unix:/s", undefined],
+  ] as const)("knows the host of %s", ([text, host]) => {
+    expect(parseGrpcAddress(text).host).toBe(host);
   });
 
   test("has TLS with grpcs:// only", () => {
