@@ -8,6 +8,7 @@ import type { Received } from "../../proto/rpc-codec.ts";
 import { rpcCodec } from "../../proto/rpc-codec.ts";
 import { ERROR_CODE_TRAILER, RPC_STATUS, rpcError } from "../../proto/rpc-status.ts";
 import type { GrpcAddress } from "./grpc-address.ts";
+import { explainUnreachable } from "./unreachable.ts";
 
 /** It is stopped by signals, by the channel's closing, and when nothing happens for too long. */
 export class OpenCall implements Disposable {
@@ -89,10 +90,13 @@ export class OpenCall implements Disposable {
 
   #toError(error: ServiceError): NarborError {
     const [said] = error.metadata?.get(ERROR_CODE_TRAILER) ?? [];
-    const details = tidyDetails(error.details === "" ? errorMessage(error) : error.details);
+    const details = error.details === "" ? errorMessage(error) : error.details;
     // The sentence is complete when it comes from one of ours; all others are told where it comes from.
     const status: number = error.code;
-    const message = status === RPC_STATUS.UNAVAILABLE && said === undefined ? `Cannot reach ${this.#address.text}: ${details}` : `${this.#address.text}: ${details}`;
+    const message =
+      status === RPC_STATUS.UNAVAILABLE && said === undefined
+        ? `Cannot reach ${this.#address.text}: ${explainUnreachable(details, this.#address)}`
+        : `${this.#address.text}: ${details}`;
     return rpcError(status, said?.toString(), message, error);
   }
 }
@@ -102,11 +106,6 @@ export function isUnreachable(error: unknown): boolean {
   if (!(error instanceof NarborError && isServiceError(error.cause))) return false;
   const status: number = error.cause.code;
   return status === RPC_STATUS.UNAVAILABLE;
-}
-
-/** Of what grpc-js says when it cannot connect, the part that says why. */
-function tidyDetails(details: string): string {
-  return details.replace(/^No connection established\. Last error: (?:Error: )?/, "").replace(/\.? Resolution note: *$/, "");
 }
 
 function isServiceError(error: unknown): error is ServiceError {
