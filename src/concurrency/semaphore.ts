@@ -18,6 +18,11 @@ export class Semaphore {
     return this.#capacity - this.#free;
   }
 
+  /** How many wait. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
   /**
    * Take `weight`, waiting until it is free; more than the capacity takes all of it.
    *

@@ -28,6 +28,8 @@ const MESSAGE_LIMITS: readonly (readonly [path: string, bytes: number])[] = [
 
 /** Bytes of messages held at once, over all calls and connections: those that come in pieces, and those of them that a handler is busy with. */
 const HELD_BYTES = 128 * MIB;
+/** Calls that wait for room: each may have sent as much as its window lets it, which Node.js holds. More are told to come back. */
+const MAX_WAITING = 64;
 /** What a request must bring within the idle time, in bytes, unless it is whole by then. */
 const PROGRESS_BYTES = 256 * KIB;
 
@@ -128,8 +130,13 @@ class LimitedCall {
   }
 
   async #makeRoom(coming: ComingMessage, size: number): Promise<void> {
+    const { room } = this.#limits;
+    if (room.waiting >= MAX_WAITING) {
+      this.#call.sendStatus(toRpcStatus(new NarborError("ERR_UNAVAILABLE", `Large requests are under way here already, and ${room.waiting} wait; try again later`)));
+      return;
+    }
     try {
-      coming.release = await this.#limits.room.acquire(size, this.#ended.signal);
+      coming.release = await room.acquire(size, this.#ended.signal);
     } catch {
       // The call has ended.
       return;

@@ -69,6 +69,16 @@ test("messages that are not whole hold 128 MiB over all calls; others wait until
   });
 });
 
+test("no more than 64 calls wait for room; others are told to come back", async () => {
+  await withServer({}, async (client) => {
+    const path = `${CASTORE}.DirectoryService/Put`;
+    const calls = Array.from({ length: 4 + 64 }, () => announce(client, path, 32 * MIB, 1));
+    expect(await within(announce(client, path, 32 * MIB, 1).answer)).toMatchObject({ status: STATUS.UNAVAILABLE, message: expect.stringContaining("64%20wait") as string });
+    for (const call of calls) call.stream.close();
+    while ((await client.call(path, [Buffer.alloc(32 * MIB, 0xff)])).status !== STATUS.INVALID_ARGUMENT) await sleep(10);
+  });
+});
+
 test("a message is right in whatever pieces it comes", async () => {
   await withServer({}, async (client) => {
     const bytes = sampleBytes(20_000);
