@@ -33,3 +33,8 @@ export function fromBase64Url(text: string): Uint8Array | undefined {
   if (!/^[0-9A-Za-z_-]*={0,2}$/.test(text) || text.replace(/=+$/, "").length % 4 === 1) return undefined;
   return Uint8Array.from(Buffer.from(text, "base64url"));
 }
+
+/** Bytes from outside as they may be shown: a JSON string, so that no control character reaches a terminal. */
+export function quoteBytes(bytes: Uint8Array): string {
+  return JSON.stringify(asBuffer(bytes).toString("utf8"));
+}

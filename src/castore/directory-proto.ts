@@ -8,13 +8,14 @@
  */
 import { ByteWriter } from "../bytes/byte-writer.ts";
 import { compareBytes } from "../bytes/compare-bytes.ts";
+import { quoteBytes } from "../bytes/text-encoding.ts";
 import { NarborError } from "../errors.ts";
 import type { B3Digest } from "./digest.ts";
 import { DIGEST_LENGTH, toB3Digest } from "./digest.ts";
 import type { Directory, DirectorySizeProfile, Entry } from "./directory.ts";
 import { SIZE_PER_ENTRY } from "./directory.ts";
 import type { Node } from "./node.ts";
-import { checkPathComponent, checkSymlinkTarget, quoteName } from "./path-component.ts";
+import { checkPathComponent, checkSymlinkTarget } from "./path-component.ts";
 
 /** Field numbers of both Directory's lists and Entry's oneof. */
 const DIRECTORY_FIELD = 1;
@@ -143,7 +144,7 @@ export function* readDirectory(bytes: Uint8Array): Generator<Entry, void, undefi
     for (const list of lists) {
       if (list.head === undefined) continue;
       const order = first?.head === undefined ? -1 : compareBytes(list.head.name, first.head.name);
-      if (order === 0) throw invalid(`the name ${quoteName(list.head.name)} twice`);
+      if (order === 0) throw invalid(`the name ${quoteBytes(list.head.name)} twice`);
       if (order < 0) first = list;
     }
     if (first?.head === undefined) return;
@@ -172,7 +173,7 @@ class EntryList {
     const entry = readNode(new MessageReader(this.#reader.readDelimited()), this.#field);
     checkPathComponent(entry.name);
     if (previous !== undefined && compareBytes(entry.name, previous.name) <= 0) {
-      throw invalid(`entry ${quoteName(entry.name)} follows ${quoteName(previous.name)}`);
+      throw invalid(`entry ${quoteBytes(entry.name)} follows ${quoteBytes(previous.name)}`);
     }
     this.head = entry;
   }
@@ -206,7 +207,7 @@ function splitLists(bytes: Uint8Array): readonly EntryList[] {
  */
 export function decodeRootNode(bytes: Uint8Array): Node {
   const { name, node } = decodeEntry(bytes);
-  if (name.length !== 0) throw invalid(`a root node must have no name, it has ${quoteName(name)}`);
+  if (name.length !== 0) throw invalid(`a root node must have no name, it has ${quoteBytes(name)}`);
   return node;
 }
 

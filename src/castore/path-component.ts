@@ -1,3 +1,4 @@
+import { quoteBytes } from "../bytes/text-encoding.ts";
 import { NarborError } from "../errors.ts";
 import { MAX_NAME_LENGTH, MAX_TARGET_LENGTH } from "../nar/nar-event.ts";
 
@@ -15,7 +16,7 @@ export function isSymlinkTarget(bytes: Uint8Array): boolean {
 
 /** @throws NarborError ERR_CASTORE_INVALID */
 export function checkPathComponent(bytes: Uint8Array): void {
-  if (!isPathComponent(bytes)) throw new NarborError("ERR_CASTORE_INVALID", `Cannot read a directory: found invalid name ${quoteName(bytes)}`);
+  if (!isPathComponent(bytes)) throw new NarborError("ERR_CASTORE_INVALID", `Cannot read a directory: found invalid name ${quoteBytes(bytes)}`);
 }
 
 /** @throws NarborError ERR_CASTORE_INVALID */
@@ -23,9 +24,4 @@ export function checkSymlinkTarget(bytes: Uint8Array): void {
   if (!isSymlinkTarget(bytes)) {
     throw new NarborError("ERR_CASTORE_INVALID", `Cannot read a symlink: found an invalid target of ${bytes.length} bytes`);
   }
-}
-
-/** A name as it may be shown: a JSON string, so that no control character reaches a terminal. */
-export function quoteName(bytes: Uint8Array): string {
-  return JSON.stringify(Buffer.from(bytes).toString("utf8"));
 }

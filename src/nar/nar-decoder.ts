@@ -7,6 +7,7 @@
  */
 import { compareBytes } from "../bytes/compare-bytes.ts";
 import { concatBytes, copyBytes } from "../bytes/collect.ts";
+import { quoteBytes } from "../bytes/text-encoding.ts";
 import { NarborError } from "../errors.ts";
 import type { NarEvent } from "./nar-event.ts";
 import { MAX_DEPTH, MAX_NAME_LENGTH, MAX_TARGET_LENGTH } from "./nar-event.ts";
@@ -243,7 +244,7 @@ export class NarDecoder {
 
   #whereabouts(): string {
     if (this.#state === "magic") return "the magic";
-    const name = this.#name.length === 0 ? "the root node" : `entry ${quote(this.#name)}`;
+    const name = this.#name.length === 0 ? "the root node" : `entry ${quoteBytes(this.#name)}`;
     if (this.#state === "data" || this.#state === "padding") return `the contents of ${name}`;
     return this.#state === "entryOrClose" || this.#state === "closeEntry" ? "a directory" : name;
   }
@@ -306,7 +307,7 @@ export class NarDecoder {
     const length = available.length < 8 ? undefined : Number(view.getBigUint64(0, true));
     let found = "other bytes";
     if (length !== undefined && length > MAX_TAG_LENGTH) found = "a tag that is too long";
-    else if (length !== undefined && available.length >= 8 + length) found = quote(available.subarray(8, 8 + length));
+    else if (length !== undefined && available.length >= 8 + length) found = quoteBytes(available.subarray(8, 8 + length));
     return this.#error(`expected ${expected}, found ${found}`);
   }
 
@@ -354,10 +355,10 @@ export class NarDecoder {
   #checkName(name: Uint8Array, at: number): void {
     const isDots = (name.length === 1 || name.length === 2) && name.every((byte) => byte === 0x2e);
     if (name.length === 0 || isDots || name.includes(0x2f) || name.includes(0)) {
-      throw this.#error(`invalid name ${quote(name)}`, at);
+      throw this.#error(`invalid name ${quoteBytes(name)}`, at);
     }
     const previous = this.#previousNames.at(-1) ?? NO_NAME;
-    if (compareBytes(name, previous) <= 0) throw this.#error(`entry ${quote(name)} follows ${quote(previous)}`, at);
+    if (compareBytes(name, previous) <= 0) throw this.#error(`entry ${quoteBytes(name)} follows ${quoteBytes(previous)}`, at);
   }
 
   #failAtEnd(): never {
@@ -371,9 +372,4 @@ export class NarDecoder {
 
 function tagText(name: TagName): string {
   return { open: "(", close: ")", magic: "nix-archive-1" }[name as string] ?? name;
-}
-
-/** Bytes from outside as a JSON string: no control character reaches a terminal. */
-function quote(bytes: Uint8Array): string {
-  return JSON.stringify(Buffer.from(bytes).toString("utf8"));
 }

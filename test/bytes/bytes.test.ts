@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { ByteWriter } from "../../src/bytes/byte-writer.ts";
 import { collectBytes, concatBytes } from "../../src/bytes/collect.ts";
 import { compareBytes, equalBytes } from "../../src/bytes/compare-bytes.ts";
-import { fromBase64, fromBase64Url, fromHex, toBase64, toBase64Url, toHex } from "../../src/bytes/text-encoding.ts";
+import { fromBase64, fromBase64Url, fromHex, quoteBytes, toBase64, toBase64Url, toHex } from "../../src/bytes/text-encoding.ts";
 import { expectBytes, sampleBytes } from "../helpers/bytes.ts";
 import { expectCode } from "../helpers/promises.ts";
 import { TrackedSource } from "../helpers/tracked-source.ts";
@@ -133,4 +133,8 @@ describe("ByteWriter", () => {
     writer.writeBytes(sampleBytes(1_000));
     expectBytes(writer.view(), sampleBytes(1_000));
   });
+});
+
+test("quoteBytes() lets no control character through", () => {
+  expect(quoteBytes(Buffer.from('a"\x1b[31m\n\0'))).toBe('"a\\"\\u001b[31m\\n\\u0000"');
 });

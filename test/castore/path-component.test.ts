@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { digestKey, formatDigest, toB3Digest } from "../../src/castore/digest.ts";
-import { checkPathComponent, checkSymlinkTarget, isPathComponent, isSymlinkTarget, quoteName } from "../../src/castore/path-component.ts";
+import { checkPathComponent, checkSymlinkTarget, isPathComponent, isSymlinkTarget } from "../../src/castore/path-component.ts";
 import { arbitraryName } from "../arbitrary/nar-tree.ts";
 import { expectBytes, sampleBytes } from "../helpers/bytes.ts";
 
@@ -36,10 +36,6 @@ test.for([
   const check = (): void => checkSymlinkTarget(Buffer.from(target));
   if (expected) expect(check).not.toThrow();
   else expect(check).toThrow(`an invalid target of ${target.length} bytes`);
-});
-
-test("quoteName() lets no control character through", () => {
-  expect(quoteName(Buffer.from('a"\x1b[31m\n\0'))).toBe('"a\\"\\u001b[31m\\n\\u0000"');
 });
 
 test("toB3Digest() takes 32 bytes and nothing else", () => {
