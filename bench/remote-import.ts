@@ -16,7 +16,7 @@ import type { LimitFunction } from "p-limit";
 import pLimit from "p-limit";
 // As built: what users run.
 import type { BlobRef, BlobService, Node } from "../dist/index.js";
-import { GrpcStore, importNar, planNar, renderNar } from "../dist/index.js";
+import { GrpcStore, importNar, planNar, renderArchive } from "../dist/index.js";
 import { median, peakMemory, printRow, timed } from "./figures.ts";
 import type { Corpus } from "./nar-corpus.ts";
 import { packageFiles, smallFiles } from "./nar-corpus.ts";
@@ -165,8 +165,8 @@ async function measureOnce({ atOnce }: Way, corpus: Corpus, nar: readonly Uint8A
     const back = await filesPerSecond(corpus.files, outCalls, async () => {
       const plan = await planNar(root as Node, services);
       let size = 0;
-      for await (const bytes of renderNar(plan, services)) size += bytes.length;
-      if (size !== plan.narSize) throw new Error("the NAR came back short");
+      for await (const bytes of renderArchive(plan, services)) size += bytes.length;
+      if (size !== plan.size) throw new Error("the NAR came back short");
     });
     return { into, back, memory: await peakMemory(server.pid ?? 0) };
   });

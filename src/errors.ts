@@ -10,6 +10,8 @@
 export type ErrorCode =
   /** A NAR breaks a rule of its format. */
   | "ERR_NAR_INVALID"
+  /** An image's manifest, configuration or archive breaks a rule. */
+  | "ERR_IMAGE_INVALID"
   /** A tar archive breaks a rule of its format. */
   | "ERR_TAR_INVALID"
   /** A castore directory, node or closure breaks a rule. */

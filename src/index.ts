@@ -5,10 +5,10 @@
 export { importNar } from "./ingest/ingest-nar.ts";
 export type { ImportedNar, ImportNarOptions } from "./ingest/ingest-nar.ts";
 export { dumpFilesystem } from "./ingest/dump-filesystem.ts";
-export { planNar } from "./render/nar-plan.ts";
-export type { NarPlan, TreeServices } from "./render/nar-plan.ts";
-export { renderNar } from "./render/render-nar.ts";
-export type { RenderOptions } from "./render/render-nar.ts";
+export { planNar } from "./render/render-nar.ts";
+export type { TreeServices } from "./render/render-nar.ts";
+export { renderArchive } from "./render/segments.ts";
+export type { RenderOptions, RenderPlan } from "./render/segments.ts";
 export { parseNar } from "./nar/parse-nar.ts";
 export type { NarEvent } from "./nar/nar-event.ts";
 export { decompress } from "./compression/decompress.ts";

@@ -4,6 +4,7 @@ import { setMaxListeners } from "node:events";
 import { Command, CommanderError } from "commander";
 import { addCatCommand } from "./commands/cat.ts";
 import { addExportCommand } from "./commands/export.ts";
+import { addImageCommand } from "./commands/image.ts";
 import { addImportCommand } from "./commands/import.ts";
 import { addInfoCommand } from "./commands/info.ts";
 import { addLsCommand } from "./commands/ls.ts";
@@ -46,6 +47,7 @@ Begin with:
   addPullCommand(program, interrupt.signal);
   addImportCommand(program, interrupt.signal);
   addExportCommand(program, interrupt.signal);
+  addImageCommand(program, interrupt.signal);
   addLsCommand(program);
   addCatCommand(program, interrupt.signal);
   addInfoCommand(program);

@@ -5,7 +5,9 @@
  * decoded as xz and nothing else. The file is not kept, so it is made again: other bytes, which Nix does not mind (it never
  * checks FileHash), but of the same NAR.
  */
-import { constants, createBrotliCompress, createGzip } from "node:zlib";
+import { availableParallelism } from "node:os";
+import { promisify } from "node:util";
+import { constants, createBrotliCompress, gzip } from "node:zlib";
 
 import { linkSignal } from "../concurrency/linked-signal.ts";
 import { mapConcurrent } from "../concurrency/map-concurrent.ts";
@@ -18,14 +20,18 @@ import { throughZlib, ZLIB_CHUNK_BYTES } from "./zlib-stream.ts";
 import { compressZstd } from "./zstd.ts";
 
 export interface CompressOptions {
+  /** Of gzip (1 to 9) and zstd (-7 to 19). @default 1 */
+  readonly level?: number | undefined;
   /** Rejects with the signal's reason and lets go of the source, even while that is stuck. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /** Bytes of one zstd frame, decompressed. */
 const ZSTD_FRAME_BYTES = 1024 * 1024;
-/** Frames and blocks under way in threads at once. */
-const PIECES_AHEAD = 3;
+/** Bytes of one gzip member, decompressed. */
+const GZIP_MEMBER_BYTES = 1024 * 1024;
+/** Frames, members and blocks under way in threads at once: while one waits for its turn to go out, no processor should. */
+const PIECES_AHEAD = availableParallelism() + 2;
 const FASTEST = 1;
 /** The largest window that brotli uses at this quality, which also tells how much it takes at once: 256 KiB. */
 const BROTLI_WINDOW_BITS = 18;
@@ -44,23 +50,23 @@ export async function* compress(
   // Several listen here, but only one to the caller's signal, which many streams may follow at once.
   using linked = options.signal && linkSignal(options.signal);
   const signal = linked?.signal;
+  const { level = FASTEST } = options;
   signal?.throwIfAborted();
   const reader = new SourceReader(source, signal);
   try {
-    yield* encode(codec, reader, signal);
+    yield* encode(codec, level, reader, signal);
   } finally {
     await reader.close();
   }
 }
 
-async function* encode(codec: Codec, reader: SourceReader, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array, void, undefined> {
+async function* encode(codec: Codec, level: number, reader: SourceReader, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array, void, undefined> {
   switch (codec) {
     case "none":
       for (let bytes = await reader.read(); bytes !== undefined; bytes = await reader.read()) yield bytes;
       return;
     case "gzip":
-      yield* throughZlib(createGzip({ level: FASTEST, chunkSize: ZLIB_CHUNK_BYTES }), reader, signal, (error) => error);
-      return;
+      return yield* encodePieces(reader, GZIP_MEMBER_BYTES, (piece) => gzipMember(piece, { level }));
     case "br": {
       const params = { [constants.BROTLI_PARAM_QUALITY]: FASTEST, [constants.BROTLI_PARAM_LGWIN]: BROTLI_WINDOW_BITS };
       yield* throughZlib(createBrotliCompress({ params, chunkSize: ZLIB_CHUNK_BYTES }), reader, signal, (error) => error);
@@ -73,11 +79,13 @@ async function* encode(codec: Codec, reader: SourceReader, signal: AbortSignal |
       return;
     }
     case "zstd":
-      return yield* encodePieces(reader, ZSTD_FRAME_BYTES, (piece) => compressZstd(piece, FASTEST));
+      return yield* encodePieces(reader, ZSTD_FRAME_BYTES, (piece) => compressZstd(piece, level));
     case "bzip2":
       return yield* encodePieces(reader, BZIP2_BLOCK_BYTES, (piece) => runBlock({ type: "compressBzip2" }, piece));
   }
 }
+
+const gzipMember = promisify(gzip);
 
 /** Pieces that are each compressed to a stream of their own, in threads. */
 async function* encodePieces(

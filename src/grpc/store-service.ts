@@ -50,6 +50,13 @@ export function storeService(store: Store, gate: WriteGate, version: string): Rp
       await store.documents.put(documentFromProto(document), options);
       return {};
     },
+    listDocuments: async function* ({ prefix }, { signal }) {
+      for await (const document of store.documents.list(prefix, { signal })) yield { document: documentToProto(document) };
+    },
+    deleteDocument: async ({ name }, options) => {
+      gate.check();
+      return { deleted: await store.documents.delete(name, options) };
+    },
     deletePathInfo: async ({ outputHash }, options) => {
       gate.check();
       return { deleted: await store.pathInfos.delete(checkStorePathDigest(outputHash), options) };

@@ -8,6 +8,7 @@ import { NarborError } from "../errors.ts";
  */
 const STATUS_OF_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_NAR_INVALID: 400,
+  ERR_IMAGE_INVALID: 400,
   ERR_TAR_INVALID: 400,
   ERR_CASTORE_INVALID: 400,
   ERR_NIX_INVALID: 400,

@@ -5,8 +5,8 @@ import type { Node } from "../castore/node.ts";
 import { compress } from "../compression/compress.ts";
 import { NarborError } from "../errors.ts";
 import { encodeNix32 } from "../nix/nix32.ts";
-import { planNar } from "../render/nar-plan.ts";
-import { renderNar } from "../render/render-nar.ts";
+import { planNar } from "../render/render-nar.ts";
+import { renderArchive } from "../render/segments.ts";
 import type { NarFileRecord, NarRecord } from "../store/nar-index.ts";
 import type { Store } from "../store/store.ts";
 import { parseByteRange } from "./byte-range.ts";
@@ -39,7 +39,7 @@ async function answerUploadedFile(request: HttpRequest, uploaded: NarFileRecord 
   const headers = { "content-type": NAR_TYPE };
   if (request.method === "HEAD") return { status: 200, headers };
   const plan = await planNar(uploaded.root, store, { signal });
-  return { status: 200, headers, body: compress(renderNar(plan, store, { signal }), uploaded.codec, { signal }) };
+  return { status: 200, headers, body: compress(renderArchive(plan, store, { signal }), uploaded.codec, { signal }) };
 }
 
 /** `nar/snix-castore/<Entry>?narsize=N`: a tree by its root node, as snix and tvix serve it. */
@@ -54,8 +54,8 @@ export async function getCastoreNar(request: HttpRequest, entry: string, store: 
 async function answerNar(request: HttpRequest, root: Node, narSize: number, etag: string, store: Store): Promise<HttpAnswer> {
   const { signal } = request;
   const plan = await planNar(root, store, { signal });
-  if (plan.narSize !== narSize) {
-    throw new NarborError("ERR_NOT_FOUND", `There is no such NAR here: the tree's NAR has ${plan.narSize} bytes, not ${narSize}`);
+  if (plan.size !== narSize) {
+    throw new NarborError("ERR_NOT_FOUND", `There is no such NAR here: the tree's NAR has ${plan.size} bytes, not ${narSize}`);
   }
   const headers = { "content-type": NAR_TYPE, "accept-ranges": "bytes", "cache-control": IMMUTABLE, etag };
   if (request.headers["if-none-match"]?.split(",").some((tag) => tag.trim().replace(/^W\//, "") === etag || tag.trim() === "*") === true) return { status: 304, headers };
@@ -70,7 +70,7 @@ async function answerNar(request: HttpRequest, root: Node, narSize: number, etag
       "content-length": end - start,
       ...(range !== undefined && { "content-range": `bytes ${start}-${end - 1}/${narSize}` }),
     },
-    body: renderNar(plan, store, { signal, start, end }),
+    body: renderArchive(plan, store, { signal, start, end }),
   };
 }
 

@@ -1,5 +1,5 @@
 import pLimit from "p-limit";
-import type { BlobService, SmallBlob } from "../castore/blob-service.ts";
+import type { BlobRef, BlobService, SmallBlob } from "../castore/blob-service.ts";
 import { toSmallBlob } from "../castore/blob-service.ts";
 import type { B3Digest } from "../castore/digest.ts";
 import { digestKey, formatDigest, toB3Digest } from "../castore/digest.ts";
@@ -16,6 +16,14 @@ export interface BlobUploaderOptions {
   readonly concurrency?: number | undefined;
   /** Bytes of small files held in memory at once, whether waiting or under way. @default 33554432 (32 MiB) */
   readonly bufferedBytes?: number | undefined;
+  /** Asked, for every batch, which blobs are new, for `BlobUploader.tally`; it should not show what is being written. */
+  readonly tallyBy?: Pick<BlobService, "findMissing"> | undefined;
+}
+
+/** Bytes of blobs that were stored before, and of those that were not. */
+export interface BlobTally {
+  newBytes: number;
+  sharedBytes: number;
 }
 
 const DEFAULT_CONCURRENCY = 128;
@@ -31,6 +39,8 @@ interface Batch {
   readonly memory: Uint8Array;
   used: number;
   readonly blobs: SmallBlob[];
+  /** One for each blob. */
+  readonly tallies: BlobTally[];
   readonly release: () => void;
 }
 
@@ -45,6 +55,9 @@ export class BlobUploader {
   readonly #memory: Semaphore;
   readonly #memoryLimit: number;
   readonly #underway = new Set<Promise<void>>();
+  readonly #tallyBy: Pick<BlobService, "findMissing"> | undefined;
+  /** Where blobs that are added from now on are counted; complete after `join`. */
+  tally: BlobTally = { newBytes: 0, sharedBytes: 0 };
   #sent = new Set<string>();
   #sentBefore = new Set<string>();
   #batch: Batch | undefined;
@@ -55,6 +68,7 @@ export class BlobUploader {
     this.#limit = pLimit(options.concurrency ?? DEFAULT_CONCURRENCY);
     this.#memoryLimit = options.bufferedBytes ?? DEFAULT_BUFFERED_BYTES;
     this.#memory = new Semaphore(this.#memoryLimit);
+    this.#tallyBy = options.tallyBy;
   }
 
   /**
@@ -74,9 +88,10 @@ export class BlobUploader {
     if (batch === undefined) throw new TypeError("addSmall() without reserve()");
     if (this.#remember(blob.digest)) {
       batch.blobs.push(blob);
+      batch.tallies.push(this.tally);
       batch.used += bytes.length;
       if (batch.blobs.length >= BATCH_COUNT) this.#send();
-    }
+    } else this.tally.sharedBytes += bytes.length;
     return blob.digest;
   }
 
@@ -87,14 +102,20 @@ export class BlobUploader {
   async addLarge(content: AsyncIterable<Uint8Array>): Promise<B3Digest> {
     const { signal } = this.#stop;
     const hasher = createBlake3();
+    const { tally } = this;
+    const count = async (blob: BlobRef): Promise<void> => await this.#count([blob], [tally]);
+    let size = 0;
     let digest: B3Digest | undefined;
     const ended = deferred<B3Digest>();
     async function* hashed(): AsyncGenerator<Uint8Array, void, undefined> {
       for await (const bytes of content) {
         hasher.update(bytes);
+        size += bytes.length;
         yield bytes;
       }
-      ended.resolve((digest = toB3Digest(hasher.digest())));
+      digest = toB3Digest(hasher.digest());
+      ended.resolve(digest);
+      await count({ digest, size });
     }
     this.#track(
       this.#limit(async () => {
@@ -122,7 +143,7 @@ export class BlobUploader {
     const release = await this.#memory.acquire(length, this.#stop.signal);
     // Not zeroed: only what was filled is ever looked at.
     const memory = Buffer.allocUnsafeSlow(length);
-    this.#batch = { memory, used: 0, blobs: [], release };
+    this.#batch = { memory, used: 0, blobs: [], tallies: [], release };
     return memory.subarray(0, size);
   }
 
@@ -138,9 +159,20 @@ export class BlobUploader {
     this.#track(
       this.#limit(async () => {
         signal.throwIfAborted();
+        await this.#count(batch.blobs, batch.tallies);
         await this.#blobs.putMany(batch.blobs, { signal });
       }).finally(batch.release),
     );
+  }
+
+  async #count(blobs: readonly BlobRef[], tallies: readonly BlobTally[]): Promise<void> {
+    if (this.#tallyBy === undefined) return;
+    const missing = new Set((await this.#tallyBy.findMissing(blobs.map(({ digest }) => digest), { signal: this.#stop.signal })).map(digestKey));
+    for (const [index, { digest, size }] of blobs.entries()) {
+      const tally = tallies[index] as BlobTally;
+      if (missing.has(digestKey(digest))) tally.newBytes += size;
+      else tally.sharedBytes += size;
+    }
   }
 
   /** An upload goes on in the background until `join`; its failure stops everything. */

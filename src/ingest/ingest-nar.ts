@@ -1,21 +1,18 @@
-import { equalBytes } from "../bytes/compare-bytes.ts";
 import type { BlobService } from "../castore/blob-service.ts";
 import { SMALL_BLOB_LIMIT } from "../castore/blob-service.ts";
 import type { CallOptions } from "../castore/call-options.ts";
-import { formatDigest } from "../castore/digest.ts";
 import type { DirectorySizeProfile } from "../castore/directory.ts";
 import type { DirectoryService } from "../castore/directory-service.ts";
 import type { Node } from "../castore/node.ts";
 import { abortable } from "../concurrency/abortable.ts";
 import { linkSignal } from "../concurrency/linked-signal.ts";
-import { untilAborted } from "../concurrency/until-aborted.ts";
-import { NarborError } from "../errors.ts";
 import { Sha256Tap } from "../hash/sha256.ts";
-import type { NarEvent } from "../nar/nar-event.ts";
 import { NarReader } from "../nar/parse-nar.ts";
 import type { BlobUploaderOptions } from "./blob-uploader.ts";
 import { BlobUploader } from "./blob-uploader.ts";
 import { DirectoryStack } from "./directory-stack.ts";
+import { fileContents, uploadSmallFile } from "./file-contents.ts";
+import { putDirectories } from "./put-directories.ts";
 
 /** Where an import goes, and how. */
 export interface ImportNarOptions extends CallOptions, BlobUploaderOptions {
@@ -90,7 +87,7 @@ async function readTree(reader: NarReader, stack: DirectoryStack, uploader: Blob
         case "file": {
           const { name, size, executable } = event;
           const digest =
-            size < threshold ? await readSmallFile(reader, uploader, size) : await uploader.addLarge(fileContents(reader));
+            size < threshold ? await uploadSmallFile(reader, uploader, size) : await uploader.addLarge(fileContents(reader));
           stack.add(name, { type: "file", digest, size, executable });
           break;
         }
@@ -101,41 +98,4 @@ async function readTree(reader: NarReader, stack: DirectoryStack, uploader: Blob
       options.onNode?.();
     }
   } while (await reader.fill());
-}
-
-async function readSmallFile(reader: NarReader, uploader: BlobUploader, size: number): ReturnType<BlobUploader["addLarge"]> {
-  const memory = uploader.reserve(size);
-  const bytes = memory instanceof Uint8Array ? memory : await memory;
-  let filled = 0;
-  for (let event = await nextEvent(reader); event.type !== "endFile"; event = await nextEvent(reader)) {
-    if (event.type !== "data") throw new TypeError(`A ${event.type} event within a file`);
-    bytes.set(event.bytes, filled);
-    filled += event.bytes.length;
-  }
-  return uploader.addSmall(bytes);
-}
-
-/** The contents of the file whose event was the last, up to its `endFile`. */
-async function* fileContents(reader: NarReader): AsyncGenerator<Uint8Array, void, undefined> {
-  for (let event = await nextEvent(reader); event.type !== "endFile"; event = await nextEvent(reader)) {
-    if (event.type === "data") yield event.bytes;
-  }
-}
-
-async function nextEvent(reader: NarReader): Promise<NarEvent> {
-  for (;;) {
-    const event = reader.next();
-    if (event !== undefined) return event;
-    // Within a file the decoder refuses the input's end, so there is always more.
-    await reader.fill();
-  }
-}
-
-async function putDirectories(stack: DirectoryStack, directories: Pick<DirectoryService, "putClosure">, signal: AbortSignal): Promise<void> {
-  const { root } = stack;
-  if (root.type !== "directory") return;
-  const stored = await untilAborted(directories.putClosure(stack.finished, { signal }), signal);
-  if (!equalBytes(stored, root.digest)) {
-    throw new NarborError("ERR_MISMATCH", `Cannot store directories: the service calls the root ${formatDigest(stored)}, expected ${formatDigest(root.digest)}`);
-  }
 }

@@ -5,9 +5,9 @@ import { Sha256Tap } from "../hash/sha256.ts";
 import { encodeNix32 } from "../nix/nix32.ts";
 import type { NarIndex, NarRecord } from "../store/nar-index.ts";
 import { equalNars } from "../store/nar-index.ts";
-import type { TreeServices } from "./nar-plan.ts";
-import { planNar } from "./nar-plan.ts";
-import { renderNar } from "./render-nar.ts";
+import type { TreeServices } from "./render-nar.ts";
+import { planNar } from "./render-nar.ts";
+import { renderArchive } from "./segments.ts";
 
 /** Where a tree is read from, and where it is remembered what NAR it gives. */
 export interface NarServices extends TreeServices {
@@ -47,8 +47,8 @@ export async function checkClaimedNar(claimed: NarRecord, services: TreeServices
 export async function hashNar(root: Node, services: TreeServices, options?: CallOptions): Promise<NarRecord> {
   const plan = await planNar(root, services, options);
   const hash = new Sha256Tap();
-  for await (const bytes of renderNar(plan, services, options)) hash.update(bytes);
-  return { narSha256: hash.digest(), narSize: plan.narSize, root };
+  for await (const bytes of renderArchive(plan, services, options)) hash.update(bytes);
+  return { narSha256: hash.digest(), narSize: plan.size, root };
 }
 
 function describe({ narSha256, narSize }: NarRecord): string {

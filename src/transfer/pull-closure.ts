@@ -6,8 +6,8 @@ import { Sha256Tap } from "../hash/sha256.ts";
 import { formatSriHash, toNixHash } from "../nix/nix-hash.ts";
 import type { StorePath } from "../nix/store-path.ts";
 import { formatStorePath, storePathHashPart } from "../nix/store-path.ts";
-import { planNar } from "../render/nar-plan.ts";
-import { renderNar } from "../render/render-nar.ts";
+import { planNar } from "../render/render-nar.ts";
+import { renderArchive } from "../render/segments.ts";
 import type { PathInfo } from "../store/path-info.ts";
 import type { StoreServices } from "../store/store.ts";
 import type { TransferOptions } from "./transfer-closure.ts";
@@ -80,9 +80,9 @@ async function* verifiedNar(
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const cannot = `Cannot pull ${formatStorePath(path.storePath)}: its NAR`;
   const plan = await planNar(path.root, services, { signal });
-  if (plan.narSize !== path.narSize) throw new NarborError("ERR_DATA_LOSS", `${cannot} has ${plan.narSize} bytes, NarSize is ${path.narSize}`);
+  if (plan.size !== path.narSize) throw new NarborError("ERR_DATA_LOSS", `${cannot} has ${plan.size} bytes, NarSize is ${path.narSize}`);
   const nar = new Sha256Tap();
-  for await (const bytes of renderNar(plan, services, { signal })) {
+  for await (const bytes of renderArchive(plan, services, { signal })) {
     nar.update(bytes);
     onBytes(nar.size);
     yield bytes;

@@ -478,6 +478,23 @@ const BROKEN_NAR_INDEXES: readonly Broken<NarIndex>[] = [
 
 const BROKEN_DOCUMENT_INDEXES: readonly Broken<DocumentIndex>[] = [
   ["put() keeps the first", (good) => ({ put: async (document, options) => ((await good.get(document.name, options)) === undefined ? await good.put(document, options) : undefined) }), ["put() of another document under the same name counts from then on"]],
+  [
+    "list() gives all, whatever their names begin with",
+    (good) => ({ list: (_prefix, options) => good.list("", options) }),
+    ["list() gives each document whose name begins so, in the order of their bytes"],
+  ],
+  [
+    "list() gives them in the order of UTF-16",
+    (good) => ({
+      list: async function* (prefix, options) {
+        const all = await collectItems(good.list(prefix, options));
+        yield* all.sort((a, b) => (a.name < b.name ? -1 : 1));
+      },
+    }),
+    ["list() gives each document whose name begins so, in the order of their bytes"],
+  ],
+  ["delete() is always true", (good) => ({ delete: async (name, options) => (await good.delete(name, options)) || true }), ["delete() forgets a document and says whether there was one; it may be put again"]],
+  ["delete() deletes nothing", (good) => ({ delete: async (name, options) => (await good.get(name, options)) !== undefined }), ["delete() forgets a document and says whether there was one; it may be put again"]],
   ["names are compared without case", (good) => ({ get: (name, options) => good.get(name.toLowerCase(), options), put: (document, options) => good.put({ ...document, name: document.name.toLowerCase() }, options) }), ["get() of a document that was never put is undefined"]],
 ];
 

@@ -5,6 +5,7 @@ import { expect } from "vitest";
 import type { CallOptions } from "../../src/castore/call-options.ts";
 import { toSmallBlob } from "../../src/castore/blob-service.ts";
 import type { DocumentIndex, DocumentRecord } from "../../src/store/document-index.ts";
+import { collectItems } from "../helpers/bytes.ts";
 import { expectCode, expectReason } from "../helpers/promises.ts";
 import type { ConformanceCase, Open } from "./conformance-case.ts";
 import { registerCases } from "./conformance-case.ts";
@@ -14,6 +15,8 @@ const LOG = documentOf("log/0abc-hello.drv", "a build log");
 const EVERY_METHOD: readonly (readonly [name: string, call: (documents: DocumentIndex, options: CallOptions) => Promise<unknown>])[] = [
   ["get", (documents, options) => documents.get(LOG.name, options)],
   ["put", (documents, options) => documents.put(LOG, options)],
+  ["list", (documents, options) => collectItems(documents.list("", options))],
+  ["delete", (documents, options) => documents.delete(LOG.name, options)],
 ];
 
 /** Names that an index may take for something else than a name. */
@@ -67,6 +70,60 @@ export const DOCUMENT_INDEX_CASES: readonly ConformanceCase<DocumentIndex>[] = [
       const many = Array.from({ length: 100 }, (_, index) => documentOf(`log/${index}`, String(index)));
       await Promise.all(many.map((document) => documents.put(document)));
       for (const document of many) expectSame(await documents.get(document.name), document);
+    },
+  },
+  {
+    name: "list() gives each document whose name begins so, in the order of their bytes",
+    run: async (documents) => {
+      // In UTF-16 the third would be the last.
+      const names = ["image/", "image/a", "image/\uffee", "image/\u{1f600}"];
+      const others = ["imag", "image", "imagf", "zebra", "IMAGE/a"];
+      for (const name of [...names, ...others].reverse()) await documents.put(documentOf(name, name));
+      await documents.put(documentOf("image/a", "again"));
+      const listed = await collectItems(documents.list("image/"));
+      expect(listed.map(({ name }) => name)).toEqual(names);
+      expectSame(listed[1], documentOf("image/a", "again"));
+      expect(await collectItems(documents.list("images"))).toEqual([]);
+      expect(await collectItems(documents.list(""))).toHaveLength(9);
+    },
+  },
+  {
+    name: "list() may be stopped early, and another one put meanwhile",
+    run: async (documents) => {
+      for (let index = 0; index < 10; index++) await documents.put(documentOf(`log/${index}`, ""));
+      let taken = 0;
+      for await (const _document of documents.list("log/")) {
+        await documents.put(documentOf("log/zebra", ""));
+        if (++taken === 3) break;
+      }
+      expect(await collectItems(documents.list("log/"))).toHaveLength(11);
+    },
+  },
+  {
+    name: "list() rejects with the signal's reason when it fires between two",
+    run: async (documents) => {
+      for (let index = 0; index < 10; index++) await documents.put(documentOf(`log/${index}`, ""));
+      const controller = new AbortController();
+      const reason = new Error("the reader left");
+      const reading = async (): Promise<void> => {
+        for await (const _document of documents.list("", { signal: controller.signal })) controller.abort(reason);
+      };
+      await expectReason(reading(), reason);
+    },
+  },
+  {
+    name: "delete() forgets a document and says whether there was one; it may be put again",
+    run: async (documents) => {
+      const other = documentOf("log/other", "stays");
+      for (const document of [LOG, other]) await documents.put(document);
+      expect(await documents.delete(LOG.name)).toBe(true);
+      expect(await documents.get(LOG.name)).toBeUndefined();
+      expect((await collectItems(documents.list(""))).map(({ name }) => name)).toEqual([other.name]);
+      expect(await documents.delete(LOG.name)).toBe(false);
+      expect(await documents.delete("log/never")).toBe(false);
+      await documents.put(LOG);
+      expectSame(await documents.get(LOG.name), LOG);
+      expect(await collectItems(documents.list("log/"))).toHaveLength(2);
     },
   },
   ...EVERY_METHOD.flatMap(([name, call]) => [

@@ -15,8 +15,8 @@ import { NarborError } from "../../src/errors.ts";
 import { blake3 } from "../../src/hash/blake3.ts";
 import type { ImportedNar } from "../../src/ingest/ingest-nar.ts";
 import { importNar } from "../../src/ingest/ingest-nar.ts";
-import { planNar } from "../../src/render/nar-plan.ts";
-import { renderNar } from "../../src/render/render-nar.ts";
+import { planNar } from "../../src/render/render-nar.ts";
+import { renderArchive } from "../../src/render/segments.ts";
 import type { Store } from "../../src/store/store.ts";
 import { chunked, collect, expectBytes, hexes, sampleBytes } from "../helpers/bytes.ts";
 import { blobNamed, directoryVector, only } from "../helpers/castore-messages.ts";
@@ -60,7 +60,7 @@ async function nodeOf(nar: Uint8Array): Promise<ImportedNar> {
 }
 
 async function render(store: Pick<Store, "blobs" | "directories">, root: Node): Promise<Uint8Array> {
-  return await collect(renderNar(await planNar(root, store), store));
+  return await collect(renderArchive(await planNar(root, store), store));
 }
 
 function openClient(address: string): GrpcStore {

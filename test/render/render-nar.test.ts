@@ -6,8 +6,9 @@ import type { BlobService } from "../../src/castore/blob-service.ts";
 import type { ImportedNar } from "../../src/ingest/ingest-nar.ts";
 import { importNar } from "../../src/ingest/ingest-nar.ts";
 import { narListing } from "../../src/render/nar-listing.ts";
-import { planNar } from "../../src/render/nar-plan.ts";
-import { renderNar } from "../../src/render/render-nar.ts";
+import { planNar } from "../../src/render/render-nar.ts";
+import { loadTree } from "../../src/render/tree.ts";
+import { renderArchive } from "../../src/render/segments.ts";
 import type { Store } from "../../src/store/store.ts";
 import { arbitraryTree } from "../arbitrary/nar-tree.ts";
 import { collect, expectBytes, sampleBytes } from "../helpers/bytes.ts";
@@ -38,34 +39,34 @@ const STORES = [
 ] as const;
 
 describe.for(STORES)("on %s", ([, open]) => {
-  test("renderNar() gives back every NAR that importNar() took in, and planNar() its size", async () => {
+  test("renderArchive() gives back every NAR that importNar() took in, and planNar() its size", async () => {
     const store = await open();
     await fc.assert(
       fc.asyncProperty(arbitraryTree, async (tree) => {
         const nar = referenceNar(tree);
         const { root, narSize } = await importInto(store, nar);
         const plan = await planNar(root, store);
-        expect([narSize, plan.narSize]).toEqual([nar.length, nar.length]);
-        expectBytes(await collect(renderNar(plan, store)), nar);
+        expect([narSize, plan.size]).toEqual([nar.length, nar.length]);
+        expectBytes(await collect(renderArchive(plan, store)), nar);
       }),
       { numRuns: 60 },
     );
   });
 
-  test("renderNar() gives any range as cut from the whole", async () => {
+  test("renderArchive() gives any range as cut from the whole", async () => {
     const store = await open();
     await fc.assert(
       fc.asyncProperty(arbitraryTree, fc.nat(), fc.nat(), async (tree, a, b) => {
         const nar = referenceNar(tree);
         const plan = await planNar((await importInto(store, nar)).root, store);
         const [start, end] = [a % nar.length, b % (nar.length + 100)].sort((x, y) => x - y) as [number, number];
-        expectBytes(await collect(renderNar(plan, store, { start, end })), nar.subarray(start, end));
+        expectBytes(await collect(renderArchive(plan, store, { start, end })), nar.subarray(start, end));
       }),
       { numRuns: 60 },
     );
   });
 
-  test("renderNar() of a range reads no file outside of it", async () => {
+  test("renderArchive() of a range reads no file outside of it", async () => {
     const store = await open();
     const files = Array.from({ length: 50 }, (_, index) => [name(String(index).padStart(2, "0")), { type: "file", bytes: sampleBytes(5000, index) }] as const);
     const nar = referenceNar({ type: "directory", entries: [...files, [name("large"), { type: "file", bytes: sampleBytes(2_000_000) }]] });
@@ -84,7 +85,7 @@ describe.for(STORES)("on %s", ([, open]) => {
         return store.blobs.readMany(asked);
       },
     };
-    expectBytes(await collect(renderNar(plan, { ...store, blobs, directories: store.directories }, { start: 12_000, end: 20_000 })), nar.subarray(12_000, 20_000));
+    expectBytes(await collect(renderArchive(plan, { blobs }, { start: 12_000, end: 20_000 })), nar.subarray(12_000, 20_000));
     expect(small).toBeLessThanOrEqual(3);
     expect(large).toBe(0);
   });
@@ -98,7 +99,7 @@ describe.for(STORES)("on %s", ([, open]) => {
   });
 });
 
-test("renderNar() fails, and does not end, when a file is not as long as its directory says", async () => {
+test("renderArchive() fails, and does not end, when a file is not as long as its directory says", async () => {
   const store = new MemoryStore();
   const { root } = await importInto(store, referenceNar({ type: "directory", entries: [[name("a"), { type: "file", bytes: sampleBytes(1000) }]] }));
   const plan = await planNar(root, store);
@@ -106,7 +107,7 @@ test("renderNar() fails, and does not end, when a file is not as long as its dir
     yield sampleBytes(999);
   }
   const blobs = { findMissing: store.blobs.findMissing.bind(store.blobs), openRead: store.blobs.openRead.bind(store.blobs), readMany: short };
-  await expect(collect(renderNar(plan, { blobs, directories: store.directories }))).rejects.toMatchObject({ code: "ERR_DATA_LOSS" });
+  await expect(collect(renderArchive(plan, { blobs }))).rejects.toMatchObject({ code: "ERR_DATA_LOSS" });
 });
 
 test("narListing() says where each file's contents are in the NAR, for any tree", async () => {
@@ -114,8 +115,8 @@ test("narListing() says where each file's contents are in the NAR, for any tree"
   await fc.assert(
     fc.asyncProperty(arbitraryTree, async (tree) => {
       const nar = referenceNar(tree);
-      const plan = await planNar((await importInto(store, nar)).root, store);
-      const listing = JSON.parse([...narListing(plan.tree)].join("")) as { version: number; root: Listed };
+      const loaded = await loadTree((await importInto(store, nar)).root, store.directories);
+      const listing = JSON.parse([...narListing(loaded)].join("")) as { version: number; root: Listed };
       expect(listing.version).toBe(1);
       checkListed(listing.root, tree, nar);
     }),

@@ -42,4 +42,12 @@ export class ChosenDocumentIndex implements DocumentIndex {
   async put(document: DocumentRecord, options?: CallOptions): Promise<void> {
     await (await this.#choose(options)).put(document, options);
   }
+
+  async *list(prefix: string, options?: CallOptions): AsyncGenerator<DocumentRecord, void, undefined> {
+    yield* (await this.#choose(options)).list(prefix, options);
+  }
+
+  async delete(name: string, options?: CallOptions): Promise<boolean> {
+    return await (await this.#choose(options)).delete(name, options);
+  }
 }

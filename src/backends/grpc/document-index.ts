@@ -5,7 +5,7 @@ import type { DocumentIndex, DocumentRecord } from "../../store/document-index.t
 import { documentFromProto, documentToProto } from "../../store/nar-record-proto.ts";
 import type { GrpcCore } from "./grpc-core.ts";
 
-const { getDocument, putDocument } = StoreService.method;
+const { getDocument, putDocument, listDocuments, deleteDocument } = StoreService.method;
 
 /** The documents of another Narbor. */
 export class GrpcDocumentIndex implements DocumentIndex {
@@ -30,5 +30,18 @@ export class GrpcDocumentIndex implements DocumentIndex {
   async put(document: DocumentRecord, options?: CallOptions): Promise<void> {
     this.#core.channel.check(options);
     await this.#core.channel.unary(putDocument, { document: documentToProto(document) }, options);
+  }
+
+  async *list(prefix: string, options?: CallOptions): AsyncGenerator<DocumentRecord, void, undefined> {
+    this.#core.channel.check(options);
+    for await (const { document } of this.#core.channel.serverStream(listDocuments, { prefix }, options)) {
+      this.#core.channel.check(options);
+      yield documentFromProto(document);
+    }
+  }
+
+  async delete(name: string, options?: CallOptions): Promise<boolean> {
+    this.#core.channel.check(options);
+    return (await this.#core.channel.unary(deleteDocument, { name }, options)).deleted;
   }
 }

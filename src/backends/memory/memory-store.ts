@@ -235,6 +235,21 @@ class MemoryDocumentIndex implements DocumentIndex {
     this.#lifetime.check(options);
     this.#documents.set(document.name, document);
   }
+
+  async *list(prefix: string, options?: CallOptions): AsyncGenerator<DocumentRecord, void, undefined> {
+    const names = [...this.#documents.keys()].filter((name) => name.startsWith(prefix));
+    for (const name of names.sort((a, b) => compareBytes(Buffer.from(a), Buffer.from(b)))) {
+      this.#lifetime.check(options);
+      const document = this.#documents.get(name);
+      if (document !== undefined) yield document;
+    }
+    this.#lifetime.check(options);
+  }
+
+  async delete(name: string, options?: CallOptions): Promise<boolean> {
+    this.#lifetime.check(options);
+    return this.#documents.delete(name);
+  }
 }
 
 export class MemoryStore implements Store {

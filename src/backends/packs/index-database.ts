@@ -120,6 +120,9 @@ const TABLES = ["chunks", "blobs", "directories", "path_infos", "trees", "nar_fi
 /** Version in SQLite's own header; the store's format version covers it. */
 const USER_VERSION = 2;
 
+/** Of a document that was deleted. */
+const NO_DIGEST = Buffer.alloc(0);
+
 /** Before, a NAR had one tree. */
 const FROM_VERSION_1 = `
 INSERT OR IGNORE INTO trees SELECT root, nar_sha256, nar_size FROM nars;
@@ -230,8 +233,14 @@ export class IndexDatabase implements Disposable {
 
   document(name: string): DocumentRecord | undefined {
     const row = this.#statements.getDocument.get(name);
-    if (row === undefined) return undefined;
+    if (row === undefined || row.digest.length === NO_DIGEST.length) return undefined;
     return { name, digest: toB3Digest(row.digest), size: row.size };
+  }
+
+  /** The first document from `name` on whose name begins with `prefix`. */
+  documentFrom(name: string, prefix: string): DocumentRecord | undefined {
+    const row = this.#statements.nextDocument.get(name);
+    return row?.name.startsWith(prefix) === true ? { ...row, digest: toB3Digest(row.digest) } : undefined;
   }
 
   packs(): readonly IndexedPack[] {
@@ -379,6 +388,9 @@ export class IndexDatabase implements Disposable {
         statements.putDocument.run(name, record.time, digest, size);
         return;
       }
+      case "documentDeleted":
+        statements.putDocument.run(record.name, record.time, NO_DIGEST, 0);
+        return;
       case "pathInfoDeleted":
         statements.putPathInfo.run(record.digest, record.time, null);
         return;
@@ -480,6 +492,9 @@ function prepareStatements(database: Database.Database) {
     putNarFile: database.prepare("INSERT OR REPLACE INTO nar_files VALUES (?, ?, ?, ?)"),
     getDocument: one<{ time: number; digest: Uint8Array; size: number }>(
       "SELECT time, digest, size FROM documents WHERE name = ?",
+    ),
+    nextDocument: one<{ name: string; digest: Uint8Array; size: number }>(
+      "SELECT name, digest, size FROM documents WHERE name >= ? AND length(digest) > 0 ORDER BY name LIMIT 1",
     ),
     putDocument: database.prepare(
       `INSERT INTO documents VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET time = excluded.time,

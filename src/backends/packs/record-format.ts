@@ -21,9 +21,10 @@ export type StoreRecord =
   | { readonly type: "pathInfoDeleted"; readonly time: number; readonly digest: Uint8Array }
   | { readonly type: "nar"; readonly nar: NarRecord }
   | { readonly type: "narFile"; readonly narSha256: Uint8Array; readonly file: NarFileRecord }
-  | { readonly type: "document"; readonly time: number; readonly document: DocumentRecord };
+  | { readonly type: "document"; readonly time: number; readonly document: DocumentRecord }
+  | { readonly type: "documentDeleted"; readonly time: number; readonly name: string };
 
-const TYPE_NUMBER = { directory: 1, blob: 2, pathInfo: 3, pathInfoDeleted: 4, nar: 5, narFile: 6, document: 7 } as const;
+const TYPE_NUMBER = { directory: 1, blob: 2, pathInfo: 3, pathInfoDeleted: 4, nar: 5, narFile: 6, document: 7, documentDeleted: 8 } as const;
 const SHA256_LENGTH = 32;
 
 /** Append a record. */
@@ -68,6 +69,10 @@ function encodeBody(record: StoreRecord): Uint8Array {
       writer.writeUint64(record.document.size);
       writer.writeBytes(Buffer.from(record.document.name));
       break;
+    case "documentDeleted":
+      writer.writeUint64(record.time);
+      writer.writeBytes(Buffer.from(record.name));
+      break;
   }
   return writer.view();
 }
@@ -109,6 +114,8 @@ function decodeBody(type: number, body: BodyReader): StoreRecord {
       const size = body.readUint64();
       return { type: "document", time, document: { name: body.readText(), digest, size } };
     }
+    case TYPE_NUMBER.documentDeleted:
+      return { type: "documentDeleted", time: body.readUint64(), name: body.readText() };
     default:
       throw damaged(`a record of unknown type ${type}`);
   }

@@ -6,7 +6,7 @@ import { formatContentAddress } from "../../nix/content-address.ts";
 import { formatSriHash, toNixHash } from "../../nix/nix-hash.ts";
 import { formatSignature } from "../../nix/signature.ts";
 import { formatStorePath } from "../../nix/store-path.ts";
-import { planNar } from "../../render/nar-plan.ts";
+import { planNar } from "../../render/render-nar.ts";
 import { formatBytes } from "../output.ts";
 import type { StoreOption } from "../store-option.ts";
 import { addStoreOption, openNamedStore } from "../store-option.ts";
@@ -41,7 +41,7 @@ async function treeFacts({ node, pathInfo, isBelow }: FoundTree, store: Store): 
     size: node.type === "symlink" ? node.target.length : node.size,
     entry: toBase64Url(encodeEntry(node)),
   };
-  if (pathInfo === undefined || isBelow) return { ...tree, narSize: (await planNar(node, store)).narSize };
+  if (pathInfo === undefined || isBelow) return { ...tree, narSize: (await planNar(node, store)).size };
   const { storePath, narSha256, narSize, references, deriver, signatures, ca } = pathInfo;
   return {
     storePath: formatStorePath(storePath),

@@ -7,8 +7,8 @@ import { encodeEntry } from "../../../src/castore/directory-proto.ts";
 import type { ImportedNar } from "../../../src/ingest/ingest-nar.ts";
 import { importNar } from "../../../src/ingest/ingest-nar.ts";
 import { knownNar } from "../../../src/render/known-nar.ts";
-import { planNar } from "../../../src/render/nar-plan.ts";
-import { renderNar } from "../../../src/render/render-nar.ts";
+import { planNar } from "../../../src/render/render-nar.ts";
+import { renderArchive } from "../../../src/render/segments.ts";
 import type { Store } from "../../../src/store/store.ts";
 import { chunked, collect, collectItems, expectBytes, sampleBytes } from "../../helpers/bytes.ts";
 import { FAMILIES } from "../../helpers/castore-messages.ts";
@@ -46,7 +46,7 @@ async function importInto(store: Store, nar: Uint8Array): Promise<ImportedNar> {
 }
 
 async function render(store: Pick<Store, "blobs" | "directories">, root: ImportedNar["root"]): Promise<Uint8Array> {
-  return await collect(renderNar(await planNar(root, store), store));
+  return await collect(renderArchive(await planNar(root, store), store));
 }
 
 describe.for(FAMILIES)("GrpcStore with a stock %s server", (family) => {

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file narbor/store/v1/rpc_store.proto.
  */
 export const file_narbor_store_v1_rpc_store: GenFile = /*@__PURE__*/
-  fileDesc("Ch9uYXJib3Ivc3RvcmUvdjEvcnBjX3N0b3JlLnByb3RvEg9uYXJib3Iuc3RvcmUudjEiEAoOR2V0SW5mb1JlcXVlc3QiWgoPR2V0SW5mb1Jlc3BvbnNlEjYKDmRpcmVjdG9yeV9zaXplGAEgASgOMh4ubmFyYm9yLnN0b3JlLnYxLkRpcmVjdG9yeVNpemUSDwoHdmVyc2lvbhgCIAEoCSJRCgNOYXISEgoKbmFyX3NoYTI1NhgBIAEoDBIQCghuYXJfc2l6ZRgCIAEoBBIkCgRyb290GAMgASgLMhYuc25peC5jYXN0b3JlLnYxLkVudHJ5IkYKB05hckZpbGUSEwoLZmlsZV9zaGEyNTYYASABKAwSEQoJZmlsZV9zaXplGAIgASgEEhMKC2NvbXByZXNzaW9uGAMgASgJIm8KDUdldE5hclJlcXVlc3QSFAoKbmFyX3NoYTI1NhgBIAEoDEgAEhUKC2ZpbGVfc2hhMjU2GAIgASgMSAASJgoEcm9vdBgDIAEoCzIWLnNuaXguY2FzdG9yZS52MS5FbnRyeUgAQgkKB2J5X3doYXQiWwoOR2V0TmFyUmVzcG9uc2USIQoDbmFyGAEgASgLMhQubmFyYm9yLnN0b3JlLnYxLk5hchImCgRmaWxlGAIgASgLMhgubmFyYm9yLnN0b3JlLnYxLk5hckZpbGUiWgoNUHV0TmFyUmVxdWVzdBIhCgNuYXIYASABKAsyFC5uYXJib3Iuc3RvcmUudjEuTmFyEiYKBGZpbGUYAiABKAsyGC5uYXJib3Iuc3RvcmUudjEuTmFyRmlsZSIQCg5QdXROYXJSZXNwb25zZSI2CghEb2N1bWVudBIMCgRuYW1lGAEgASgJEg4KBmRpZ2VzdBgCIAEoDBIMCgRzaXplGAMgASgEIiIKEkdldERvY3VtZW50UmVxdWVzdBIMCgRuYW1lGAEgASgJIkIKE0dldERvY3VtZW50UmVzcG9uc2USKwoIZG9jdW1lbnQYASABKAsyGS5uYXJib3Iuc3RvcmUudjEuRG9jdW1lbnQiQQoSUHV0RG9jdW1lbnRSZXF1ZXN0EisKCGRvY3VtZW50GAEgASgLMhkubmFyYm9yLnN0b3JlLnYxLkRvY3VtZW50IhUKE1B1dERvY3VtZW50UmVzcG9uc2UiLAoVRGVsZXRlUGF0aEluZm9SZXF1ZXN0EhMKC291dHB1dF9oYXNoGAEgASgMIikKFkRlbGV0ZVBhdGhJbmZvUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoCCpqCg1EaXJlY3RvcnlTaXplEh4KGkRJUkVDVE9SWV9TSVpFX1VOU1BFQ0lGSUVEEAASHQoZRElSRUNUT1JZX1NJWkVfRE9DVU1FTlRFRBABEhoKFkRJUkVDVE9SWV9TSVpFX0RPVUJMRUQQAjKJBAoMU3RvcmVTZXJ2aWNlEkwKB0dldEluZm8SHy5uYXJib3Iuc3RvcmUudjEuR2V0SW5mb1JlcXVlc3QaIC5uYXJib3Iuc3RvcmUudjEuR2V0SW5mb1Jlc3BvbnNlEkkKBkdldE5hchIeLm5hcmJvci5zdG9yZS52MS5HZXROYXJSZXF1ZXN0Gh8ubmFyYm9yLnN0b3JlLnYxLkdldE5hclJlc3BvbnNlEkkKBlB1dE5hchIeLm5hcmJvci5zdG9yZS52MS5QdXROYXJSZXF1ZXN0Gh8ubmFyYm9yLnN0b3JlLnYxLlB1dE5hclJlc3BvbnNlElgKC0dldERvY3VtZW50EiMubmFyYm9yLnN0b3JlLnYxLkdldERvY3VtZW50UmVxdWVzdBokLm5hcmJvci5zdG9yZS52MS5HZXREb2N1bWVudFJlc3BvbnNlElgKC1B1dERvY3VtZW50EiMubmFyYm9yLnN0b3JlLnYxLlB1dERvY3VtZW50UmVxdWVzdBokLm5hcmJvci5zdG9yZS52MS5QdXREb2N1bWVudFJlc3BvbnNlEmEKDkRlbGV0ZVBhdGhJbmZvEiYubmFyYm9yLnN0b3JlLnYxLkRlbGV0ZVBhdGhJbmZvUmVxdWVzdBonLm5hcmJvci5zdG9yZS52MS5EZWxldGVQYXRoSW5mb1Jlc3BvbnNlYgZwcm90bzM", [file_snix_castore_v1_castore]);
+  fileDesc("Ch9uYXJib3Ivc3RvcmUvdjEvcnBjX3N0b3JlLnByb3RvEg9uYXJib3Iuc3RvcmUudjEiEAoOR2V0SW5mb1JlcXVlc3QiWgoPR2V0SW5mb1Jlc3BvbnNlEjYKDmRpcmVjdG9yeV9zaXplGAEgASgOMh4ubmFyYm9yLnN0b3JlLnYxLkRpcmVjdG9yeVNpemUSDwoHdmVyc2lvbhgCIAEoCSJRCgNOYXISEgoKbmFyX3NoYTI1NhgBIAEoDBIQCghuYXJfc2l6ZRgCIAEoBBIkCgRyb290GAMgASgLMhYuc25peC5jYXN0b3JlLnYxLkVudHJ5IkYKB05hckZpbGUSEwoLZmlsZV9zaGEyNTYYASABKAwSEQoJZmlsZV9zaXplGAIgASgEEhMKC2NvbXByZXNzaW9uGAMgASgJIm8KDUdldE5hclJlcXVlc3QSFAoKbmFyX3NoYTI1NhgBIAEoDEgAEhUKC2ZpbGVfc2hhMjU2GAIgASgMSAASJgoEcm9vdBgDIAEoCzIWLnNuaXguY2FzdG9yZS52MS5FbnRyeUgAQgkKB2J5X3doYXQiWwoOR2V0TmFyUmVzcG9uc2USIQoDbmFyGAEgASgLMhQubmFyYm9yLnN0b3JlLnYxLk5hchImCgRmaWxlGAIgASgLMhgubmFyYm9yLnN0b3JlLnYxLk5hckZpbGUiWgoNUHV0TmFyUmVxdWVzdBIhCgNuYXIYASABKAsyFC5uYXJib3Iuc3RvcmUudjEuTmFyEiYKBGZpbGUYAiABKAsyGC5uYXJib3Iuc3RvcmUudjEuTmFyRmlsZSIQCg5QdXROYXJSZXNwb25zZSI2CghEb2N1bWVudBIMCgRuYW1lGAEgASgJEg4KBmRpZ2VzdBgCIAEoDBIMCgRzaXplGAMgASgEIiIKEkdldERvY3VtZW50UmVxdWVzdBIMCgRuYW1lGAEgASgJIkIKE0dldERvY3VtZW50UmVzcG9uc2USKwoIZG9jdW1lbnQYASABKAsyGS5uYXJib3Iuc3RvcmUudjEuRG9jdW1lbnQiQQoSUHV0RG9jdW1lbnRSZXF1ZXN0EisKCGRvY3VtZW50GAEgASgLMhkubmFyYm9yLnN0b3JlLnYxLkRvY3VtZW50IhUKE1B1dERvY3VtZW50UmVzcG9uc2UiJgoUTGlzdERvY3VtZW50c1JlcXVlc3QSDgoGcHJlZml4GAEgASgJIkQKFUxpc3REb2N1bWVudHNSZXNwb25zZRIrCghkb2N1bWVudBgBIAEoCzIZLm5hcmJvci5zdG9yZS52MS5Eb2N1bWVudCIlChVEZWxldGVEb2N1bWVudFJlcXVlc3QSDAoEbmFtZRgBIAEoCSIpChZEZWxldGVEb2N1bWVudFJlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAgiLAoVRGVsZXRlUGF0aEluZm9SZXF1ZXN0EhMKC291dHB1dF9oYXNoGAEgASgMIikKFkRlbGV0ZVBhdGhJbmZvUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoCCpqCg1EaXJlY3RvcnlTaXplEh4KGkRJUkVDVE9SWV9TSVpFX1VOU1BFQ0lGSUVEEAASHQoZRElSRUNUT1JZX1NJWkVfRE9DVU1FTlRFRBABEhoKFkRJUkVDVE9SWV9TSVpFX0RPVUJMRUQQAjLOBQoMU3RvcmVTZXJ2aWNlEkwKB0dldEluZm8SHy5uYXJib3Iuc3RvcmUudjEuR2V0SW5mb1JlcXVlc3QaIC5uYXJib3Iuc3RvcmUudjEuR2V0SW5mb1Jlc3BvbnNlEkkKBkdldE5hchIeLm5hcmJvci5zdG9yZS52MS5HZXROYXJSZXF1ZXN0Gh8ubmFyYm9yLnN0b3JlLnYxLkdldE5hclJlc3BvbnNlEkkKBlB1dE5hchIeLm5hcmJvci5zdG9yZS52MS5QdXROYXJSZXF1ZXN0Gh8ubmFyYm9yLnN0b3JlLnYxLlB1dE5hclJlc3BvbnNlElgKC0dldERvY3VtZW50EiMubmFyYm9yLnN0b3JlLnYxLkdldERvY3VtZW50UmVxdWVzdBokLm5hcmJvci5zdG9yZS52MS5HZXREb2N1bWVudFJlc3BvbnNlElgKC1B1dERvY3VtZW50EiMubmFyYm9yLnN0b3JlLnYxLlB1dERvY3VtZW50UmVxdWVzdBokLm5hcmJvci5zdG9yZS52MS5QdXREb2N1bWVudFJlc3BvbnNlEmAKDUxpc3REb2N1bWVudHMSJS5uYXJib3Iuc3RvcmUudjEuTGlzdERvY3VtZW50c1JlcXVlc3QaJi5uYXJib3Iuc3RvcmUudjEuTGlzdERvY3VtZW50c1Jlc3BvbnNlMAESYQoORGVsZXRlRG9jdW1lbnQSJi5uYXJib3Iuc3RvcmUudjEuRGVsZXRlRG9jdW1lbnRSZXF1ZXN0GicubmFyYm9yLnN0b3JlLnYxLkRlbGV0ZURvY3VtZW50UmVzcG9uc2USYQoORGVsZXRlUGF0aEluZm8SJi5uYXJib3Iuc3RvcmUudjEuRGVsZXRlUGF0aEluZm9SZXF1ZXN0GicubmFyYm9yLnN0b3JlLnYxLkRlbGV0ZVBhdGhJbmZvUmVzcG9uc2ViBnByb3RvMw", [file_snix_castore_v1_castore]);
 
 /**
  * @generated from message narbor.store.v1.GetInfoRequest
@@ -323,6 +323,78 @@ export const PutDocumentResponseSchema: GenMessage<PutDocumentResponse> = /*@__P
   messageDesc(file_narbor_store_v1_rpc_store, 12);
 
 /**
+ * @generated from message narbor.store.v1.ListDocumentsRequest
+ */
+export type ListDocumentsRequest = Message<"narbor.store.v1.ListDocumentsRequest"> & {
+  /**
+   * Empty for all.
+   *
+   * @generated from field: string prefix = 1;
+   */
+  prefix: string;
+};
+
+/**
+ * Describes the message narbor.store.v1.ListDocumentsRequest.
+ * Use `create(ListDocumentsRequestSchema)` to create a new message.
+ */
+export const ListDocumentsRequestSchema: GenMessage<ListDocumentsRequest> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 13);
+
+/**
+ * @generated from message narbor.store.v1.ListDocumentsResponse
+ */
+export type ListDocumentsResponse = Message<"narbor.store.v1.ListDocumentsResponse"> & {
+  /**
+   * @generated from field: narbor.store.v1.Document document = 1;
+   */
+  document?: Document | undefined;
+};
+
+/**
+ * Describes the message narbor.store.v1.ListDocumentsResponse.
+ * Use `create(ListDocumentsResponseSchema)` to create a new message.
+ */
+export const ListDocumentsResponseSchema: GenMessage<ListDocumentsResponse> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 14);
+
+/**
+ * @generated from message narbor.store.v1.DeleteDocumentRequest
+ */
+export type DeleteDocumentRequest = Message<"narbor.store.v1.DeleteDocumentRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message narbor.store.v1.DeleteDocumentRequest.
+ * Use `create(DeleteDocumentRequestSchema)` to create a new message.
+ */
+export const DeleteDocumentRequestSchema: GenMessage<DeleteDocumentRequest> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 15);
+
+/**
+ * @generated from message narbor.store.v1.DeleteDocumentResponse
+ */
+export type DeleteDocumentResponse = Message<"narbor.store.v1.DeleteDocumentResponse"> & {
+  /**
+   * Whether there was one.
+   *
+   * @generated from field: bool deleted = 1;
+   */
+  deleted: boolean;
+};
+
+/**
+ * Describes the message narbor.store.v1.DeleteDocumentResponse.
+ * Use `create(DeleteDocumentResponseSchema)` to create a new message.
+ */
+export const DeleteDocumentResponseSchema: GenMessage<DeleteDocumentResponse> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 16);
+
+/**
  * @generated from message narbor.store.v1.DeletePathInfoRequest
  */
 export type DeletePathInfoRequest = Message<"narbor.store.v1.DeletePathInfoRequest"> & {
@@ -339,7 +411,7 @@ export type DeletePathInfoRequest = Message<"narbor.store.v1.DeletePathInfoReque
  * Use `create(DeletePathInfoRequestSchema)` to create a new message.
  */
 export const DeletePathInfoRequestSchema: GenMessage<DeletePathInfoRequest> = /*@__PURE__*/
-  messageDesc(file_narbor_store_v1_rpc_store, 13);
+  messageDesc(file_narbor_store_v1_rpc_store, 17);
 
 /**
  * @generated from message narbor.store.v1.DeletePathInfoResponse
@@ -358,7 +430,7 @@ export type DeletePathInfoResponse = Message<"narbor.store.v1.DeletePathInfoResp
  * Use `create(DeletePathInfoResponseSchema)` to create a new message.
  */
 export const DeletePathInfoResponseSchema: GenMessage<DeletePathInfoResponse> = /*@__PURE__*/
-  messageDesc(file_narbor_store_v1_rpc_store, 14);
+  messageDesc(file_narbor_store_v1_rpc_store, 18);
 
 /**
  * How the sizes of directories are counted.
@@ -452,6 +524,26 @@ export const StoreService: GenService<{
     methodKind: "unary";
     input: typeof PutDocumentRequestSchema;
     output: typeof PutDocumentResponseSchema;
+  },
+  /**
+   * Such files whose names begin so, in the order of their names.
+   *
+   * @generated from rpc narbor.store.v1.StoreService.ListDocuments
+   */
+  listDocuments: {
+    methodKind: "server_streaming";
+    input: typeof ListDocumentsRequestSchema;
+    output: typeof ListDocumentsResponseSchema;
+  },
+  /**
+   * Forget such a file. Its blob stays.
+   *
+   * @generated from rpc narbor.store.v1.StoreService.DeleteDocument
+   */
+  deleteDocument: {
+    methodKind: "unary";
+    input: typeof DeleteDocumentRequestSchema;
+    output: typeof DeleteDocumentResponseSchema;
   },
   /**
    * Forget a store path.

@@ -1,0 +1,221 @@
+/** `narbor image`: container images in, out, and what there is of them. */
+import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import { Option, type Command } from "commander";
+import { NarborError } from "../../errors.ts";
+import { directoryMembers } from "../../image/archive-members.ts";
+import { findImages, listImageNames, removeImages } from "../../image/image-catalog.ts";
+import type { ImageRecord, NamedImages } from "../../image/image-record.ts";
+import type { ImportedImages, ImportImagesOptions } from "../../image/import-images.ts";
+import { importImages, importMembers } from "../../image/import-images.ts";
+import type { ImageFormat } from "../../image/plan-image.ts";
+import { planImage } from "../../image/plan-image.ts";
+import { renderArchive } from "../../render/segments.ts";
+import type { Store } from "../../store/store.ts";
+import { EXIT_OK, exitCodeOf } from "../exit-code.ts";
+import { formatBytes, printError, startProgress } from "../output.ts";
+import type { StoreOption } from "../store-option.ts";
+import { addStoreOption, openNamedStore } from "../store-option.ts";
+import type { OutputOptions } from "../write-output.ts";
+import { addOutputOptions, checkOutput, printWritten, writeArchive } from "../write-output.ts";
+
+interface ExportOptions extends StoreOption, OutputOptions {
+  readonly format: ImageFormat;
+  readonly platform?: string;
+}
+
+interface JsonOption extends StoreOption {
+  readonly json?: boolean;
+}
+
+const READ_BYTES = 256 * 1024;
+
+export function addImageCommand(program: Command, signal: AbortSignal): void {
+  const image = program.command("image").summary("container images: import, ls, inspect, export, rm").description("Take container images in, show them, and give them out again: every layer byte for byte.");
+  addImport(image, signal);
+  addLs(image, signal);
+  addInspect(image, signal);
+  addExport(image, signal);
+  addRm(image, signal);
+}
+
+function addImport(image: Command, signal: AbortSignal): void {
+  const command = image
+    .command("import")
+    .summary("take in image archives")
+    .description(
+      "Take in what `docker save`, podman, skopeo and Nix's dockerTools write, and OCI layouts (as a directory or a tar archive), in any compression, told by its bytes. Each is read once, and inflated once. An image is listed when every layer is what its manifest says.",
+    )
+    .argument("<archive...>", "an archive, a directory with an OCI layout, or - for an archive on standard input")
+    .option("--name <name>", "with one archive of one image: its name instead of the one in the archive")
+    .option("--json", "print one JSON object for each image")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  docker save hello | narbor image import -
+  narbor image import $(nix-build image.nix)              what dockerTools.buildImage makes
+  skopeo copy docker://alpine oci:alpine && narbor image import --name alpine:latest alpine`,
+    );
+  addStoreOption(command).action(async (archives: string[], options: JsonOption & { readonly name?: string }) => {
+    if (options.name !== undefined && archives.length > 1) command.error("error: --name goes with one archive", { exitCode: 2 });
+    if (archives.filter((archive) => archive === "-").length > 1) command.error("error: standard input can be read once only", { exitCode: 2 });
+    await using store = await openNamedStore(command, options.store, { create: true });
+    for (const archive of archives) {
+      const begun = performance.now();
+      try {
+        const { imported, readBytes } = await importArchive(archive, options.name, store, signal);
+        printImported(archive, imported, { readBytes, seconds: (performance.now() - begun) / 1000 }, options);
+      } catch (error) {
+        signal.throwIfAborted();
+        printError(archives.length === 1 ? error : new Error(`${archive}: ${error instanceof Error ? error.message : String(error)}`, { cause: error }));
+        if (process.exitCode === undefined || process.exitCode === EXIT_OK) process.exitCode = exitCodeOf(error);
+      }
+    }
+  });
+}
+
+async function importArchive(archive: string, name: string | undefined, store: Store, signal: AbortSignal): Promise<{ readonly imported: ImportedImages; readonly readBytes: number }> {
+  const stats = archive === "-" ? undefined : await stat(archive);
+  const progress = startProgress(archive, stats?.isFile() === true ? stats.size : undefined);
+  let readBytes = 0;
+  let note = "";
+  const tell = (bytes: number): void => progress.update((readBytes += bytes), note);
+  const options: ImportImagesOptions = {
+    name,
+    signal,
+    onProgress: ({ layers, layerBytes }) => {
+      note = `${layers} layers, ${formatBytes(layerBytes)}`;
+      progress.update(readBytes, note);
+    },
+  };
+  try {
+    if (stats?.isDirectory() === true) {
+      const imported = await importMembers(countedMembers(archive, tell), store, options);
+      return { imported, readBytes };
+    }
+    const source: AsyncIterable<Uint8Array> = archive === "-" ? (process.stdin as AsyncIterable<Uint8Array>) : createReadStream(archive, { highWaterMark: READ_BYTES });
+    const imported = await importImages(counted(source, tell), store, options);
+    return { imported, readBytes };
+  } finally {
+    progress.stop();
+  }
+}
+
+async function* countedMembers(directory: string, tell: (bytes: number) => void): ReturnType<typeof directoryMembers> {
+  for await (const member of directoryMembers(directory)) yield member.type === "file" ? { ...member, contents: counted(member.contents, tell) } : member;
+}
+
+async function* counted(source: AsyncIterable<Uint8Array>, tell: (bytes: number) => void): AsyncGenerator<Uint8Array, void, undefined> {
+  for await (const bytes of source) {
+    tell(bytes.length);
+    yield bytes;
+  }
+}
+
+function printImported(archive: string, { images, layers }: ImportedImages, { readBytes, seconds }: { readonly readBytes: number; readonly seconds: number }, { json }: JsonOption): void {
+  const tallies = (image: ImageRecord): object[] =>
+    image.layers.map(({ layer, file }) => {
+      const { newBytes = 0, sharedBytes = 0 } = layers.get(layer.diffId)?.tally ?? {};
+      return { diffId: layer.diffId, size: layer.size, entries: layer.entries, digest: file.digest, fileSize: file.size, newBytes, sharedBytes };
+    });
+  if (json === true) {
+    for (const { name, images: platforms } of images) {
+      for (const image of platforms) process.stdout.write(`${JSON.stringify({ archive, name, platform: image.platform, id: image.id, layers: tallies(image), readBytes, seconds })}\n`);
+    }
+    return;
+  }
+  const lines = images.flatMap(({ name, images: platforms }) =>
+    platforms.flatMap((image) => [
+      name,
+      `  platform  ${image.platform}`,
+      `  id        ${image.id}`,
+      ...image.layers.map(({ layer }, index) => {
+        const { newBytes = 0, sharedBytes = 0 } = layers.get(layer.diffId)?.tally ?? {};
+        return `  ${index === 0 ? "layers" : "      "}    ${layer.diffId}  ${formatBytes(layer.size).padStart(8)}  new ${formatBytes(newBytes)}, shared ${formatBytes(sharedBytes)}`;
+      }),
+    ]),
+  );
+  process.stdout.write(`${lines.join("\n")}\n  read      ${formatBytes(readBytes)} in ${seconds.toFixed(1)} s, ${formatBytes(readBytes / Math.max(seconds, 0.001))}/s\n`);
+}
+
+function addLs(image: Command, signal: AbortSignal): void {
+  const command = image.command("ls").summary("the images that are here").description("List images: name, platform, ID, number of layers and their bytes.").option("--json", "print one JSON object for each");
+  addStoreOption(command).action(async (options: JsonOption) => {
+    await using store = await openNamedStore(command, options.store);
+    for await (const name of listImageNames(store, { signal })) {
+      const named = await findImages(name, store, { signal });
+      for (const each of named?.images ?? []) {
+        const size = sizeOf(each);
+        process.stdout.write(
+          options.json === true
+            ? `${JSON.stringify({ name, platform: each.platform, id: each.id, layers: each.layers.length, size })}\n`
+            : `${name}  ${each.platform}  ${each.id.slice(0, "sha256:".length + 12)}  ${each.layers.length} layers  ${formatBytes(size)}\n`,
+        );
+      }
+    }
+  });
+}
+
+function addInspect(image: Command, signal: AbortSignal): void {
+  const command = image.command("inspect").summary("what is known of an image").description("Print what is known of an image as JSON: platforms, configuration digests, and of each layer its diffID and size.").argument("<name>", "as `narbor image ls` has it");
+  addStoreOption(command).action(async (name: string, options: StoreOption) => {
+    await using store = await openNamedStore(command, options.store);
+    const { images } = await findNamed(name, store, signal);
+    const platforms = images.map((each) => ({
+      platform: each.platform,
+      id: each.id,
+      size: sizeOf(each),
+      layers: each.layers.map(({ layer, file }) => ({ diffId: layer.diffId, size: layer.size, entries: layer.entries, importedAs: file })),
+    }));
+    process.stdout.write(`${JSON.stringify({ name, platforms }, undefined, 2)}\n`);
+  });
+}
+
+function addExport(image: Command, signal: AbortSignal): void {
+  const command = image
+    .command("export")
+    .summary("give an image out as an archive")
+    .description("Write an image as an archive that docker, podman, skopeo and crane read. Layers are what they were, byte for byte.")
+    .argument("<name>", "as `narbor image ls` has it")
+    .addOption(new Option("--format <format>", "of the archive").choices(["docker", "oci"]).default("docker"))
+    .option("--platform <platform>", "of several, such as linux/arm64");
+  addOutputOptions(command, ["none", "gzip", "zstd"]).addHelpText("after", "\nExample:\n  narbor image export hello | docker load");
+  addStoreOption(command).action(async (name: string, options: ExportOptions) => {
+    checkOutput(command, options);
+    await using store = await openNamedStore(command, options.store);
+    const named = await findNamed(name, store, signal);
+    const { plan, digest } = await planImage(choosePlatform(named, options.platform), options.format, store.blobs, { signal });
+    const { digest: fileDigest, ...written } = await writeArchive({ label: name, size: plan.size, bytes: renderArchive(plan, store, { signal }) }, options, signal);
+    printWritten({ name: named.name, format: options.format, compression: options.compression, ...(digest && { manifestDigest: digest }), digest: fileDigest, size: written.size, writtenBytes: written.writtenBytes }, options);
+  });
+}
+
+function addRm(image: Command, signal: AbortSignal): void {
+  const command = image.command("rm").summary("forget images").description("Forget images. What only they used stays until it is collected.").argument("<name...>", "as `narbor image ls` has them");
+  addStoreOption(command).action(async (names: string[], options: StoreOption) => {
+    await using store = await openNamedStore(command, options.store);
+    for (const name of names) if (!(await removeImages(name, store, { signal }))) throw notHere(name);
+  });
+}
+
+async function findNamed(name: string, store: Store, signal: AbortSignal): Promise<NamedImages> {
+  const found = (await findImages(name, store, { signal })) ?? (name.includes(":") ? undefined : await findImages(`${name}:latest`, store, { signal }));
+  if (found === undefined) throw notHere(name);
+  return found;
+}
+
+function choosePlatform({ name, images }: NamedImages, platform: string | undefined): NamedImages {
+  if (platform === undefined) return { name, images };
+  const chosen = images.filter((each) => each.platform === platform);
+  if (chosen.length === 0) throw new NarborError("ERR_NOT_FOUND", `${name} is not here for ${platform}, but for ${images.map((each) => each.platform).join(", ")}`);
+  return { name, images: chosen };
+}
+
+function notHere(name: string): NarborError {
+  return new NarborError("ERR_NOT_FOUND", `There is no image ${JSON.stringify(name)} here; narbor image ls lists those that are`);
+}
+
+function sizeOf({ layers }: ImageRecord): number {
+  return layers.reduce((sum, { layer }) => sum + layer.size, 0);
+}

@@ -1,0 +1,251 @@
+/** Image archives in: one pass over the bytes, whatever the order of what is in them. */
+import { collectBytes } from "../bytes/collect.ts";
+import { toHex } from "../bytes/text-encoding.ts";
+import type { BlobRef } from "../castore/blob-service.ts";
+import { toSmallBlob } from "../castore/blob-service.ts";
+import type { CallOptions } from "../castore/call-options.ts";
+import { detectCodec, type Codec } from "../compression/codec.ts";
+import { decompress } from "../compression/decompress.ts";
+import { SourceReader } from "../compression/source-reader.ts";
+import { linkSignal } from "../concurrency/linked-signal.ts";
+import { abortable } from "../concurrency/abortable.ts";
+import { NarborError, isNarborError } from "../errors.ts";
+import { Sha256Tap } from "../hash/sha256.ts";
+import type { BlobTally } from "../ingest/blob-uploader.ts";
+import { BlobUploader } from "../ingest/blob-uploader.ts";
+import { ingestTar } from "../ingest/ingest-tar.ts";
+import { putDirectories } from "../ingest/put-directories.ts";
+import type { Store, StoreWork } from "../store/store.ts";
+import type { ArchiveMember } from "./archive-members.ts";
+import { tarMembers } from "./archive-members.ts";
+import { findLayer, putImages } from "./image-catalog.ts";
+import type { ImageRecord, LayerRecord, NamedImages } from "./image-record.ts";
+import type { OciDigest } from "./oci-schema.ts";
+import type { ReadMember, ResolvedImage } from "./resolve-images.ts";
+import { resolveImages } from "./resolve-images.ts";
+
+/** What is told while an archive is read. */
+export interface ImageProgress {
+  /** Bytes of uncompressed layers so far. */
+  readonly layerBytes: number;
+  /** Layers that have been read to their end. */
+  readonly layers: number;
+}
+
+export interface ImportImagesOptions extends CallOptions {
+  /** Names to use instead of those in the archive; it must hold one image. */
+  readonly name?: string | undefined;
+  /** Bytes of everything together when it is uncompressed; more is ERR_LIMIT. @default 1099511627776 (1 TiB) */
+  readonly maxBytes?: number | undefined;
+  readonly onProgress?: (progress: ImageProgress) => void;
+}
+
+/** A layer that came. */
+export interface ImportedLayer {
+  readonly layer: LayerRecord;
+  /** Bytes of its files that the store did not have, and of those that it had. A layer that was known by its digest was not looked into: all are shared. */
+  readonly tally: BlobTally;
+}
+
+/** What was taken out of an archive. */
+export interface ImportedImages {
+  readonly images: readonly NamedImages[];
+  readonly layers: ReadonlyMap<OciDigest, ImportedLayer>;
+}
+
+/** manifests and configurations; larger files are layers or nothing. */
+const MAX_JSON_BYTES = 8 * 1024 * 1024;
+const MAX_JSON_BYTES_IN_ALL = 64 * 1024 * 1024;
+const MAX_MEMBERS = 100_000;
+const DEFAULT_MAX_BYTES = 1024 ** 4;
+/** What tells a tar archive, and a compression. */
+const HEAD_BYTES = 512;
+
+/**
+ * Take images out of an archive while it streams in: what `docker save`, skopeo and Nix's dockerTools write, or an OCI layout in a tar archive, compressed
+ * in any way that we read. It is inflated once; a layer's diffID, the digest of its file, and its files' blobs come of the same pass. Nothing is
+ * listed before everything has been held against the manifests.
+ *
+ * @throws NarborError ERR_IMAGE_INVALID, ERR_TAR_INVALID, ERR_MISMATCH, ERR_LIMIT, ERR_COMPRESSION_INVALID, and what the source or the store throw
+ */
+export async function importImages(source: AsyncIterable<Uint8Array>, store: Store, options: ImportImagesOptions = {}): Promise<ImportedImages> {
+  return await importMembers(tarMembers(inflate(source, options)), store, options);
+}
+
+/** The same from the members of an archive that is no single stream. */
+export async function importMembers(members: AsyncIterable<ArchiveMember>, store: Store, options: ImportImagesOptions = {}): Promise<ImportedImages> {
+  using stop = linkSignal(options.signal);
+  const reading = new ArchiveImport(store, stop, options);
+  try {
+    for await (const member of abortable(members, stop.signal)) await reading.take(member);
+    return await reading.finish();
+  } catch (error) {
+    stop.abort(error);
+    throw stop.signal.reason;
+  }
+}
+
+class ArchiveImport {
+  readonly #store: Store;
+  readonly #work: StoreWork;
+  readonly #uploader: BlobUploader;
+  readonly #signal: AbortSignal;
+  readonly #options: ImportImagesOptions;
+  readonly #members = new Map<string, ReadMember | { readonly target: string }>();
+  readonly #layers = new Map<OciDigest, ImportedLayer>();
+  #jsonBytes = 0;
+  #layerBytes = 0;
+
+  constructor(store: Store, stop: ReturnType<typeof linkSignal>, options: ImportImagesOptions) {
+    this.#store = store;
+    this.#work = store.begin();
+    this.#uploader = new BlobUploader(this.#work.blobs, stop, { tallyBy: store.blobs });
+    this.#signal = stop.signal;
+    this.#options = options;
+  }
+
+  async take(member: ArchiveMember): Promise<void> {
+    if (this.#members.size >= MAX_MEMBERS) throw new NarborError("ERR_LIMIT", `Cannot take the image: its archive has more than ${MAX_MEMBERS} files`);
+    this.#members.set(member.path, member.type === "link" ? { target: member.target } : await this.#read(member));
+  }
+
+  async finish(): Promise<ImportedImages> {
+    const resolved = resolveImages(this.#members);
+    const images = nameImages(resolved, this.#options.name);
+    const configs = new Map<OciDigest, BlobRef>();
+    for (const { id, config } of resolved) configs.set(id, await this.#uploadSmall(config));
+    await this.#uploader.join();
+    const named = [...images].map(([name, list]): NamedImages => ({ name, images: list.map((image) => toRecord(image, configs)) }));
+    await this.#work.commit({ signal: this.#signal });
+    await putImages(named, this.#store, { signal: this.#signal });
+    return { images: named, layers: this.#layers };
+  }
+
+  async #read({ path, size, contents }: ArchiveMember & { readonly type: "file" }): Promise<ReadMember> {
+    const reader = new SourceReader(contents, this.#signal);
+    try {
+      const codec = layerCodec(await reader.peek(HEAD_BYTES));
+      const known = codec && (await this.#findByName(path));
+      if (codec === "none" && known === undefined) {
+        // Its digest is the diffID, which is taken anyway.
+        const layer = await this.#readLayer(rest(reader), codec);
+        return layer instanceof Error ? { size, layer } : { digest: layer.diffId, size, layer };
+      }
+      const file = new Sha256Tap();
+      const content = file.through(rest(reader));
+      let bytes: Uint8Array | undefined;
+      let layer: LayerRecord | Error | undefined;
+      if (codec !== undefined && known === undefined) layer = await this.#readLayer(content, codec);
+      else if (size <= MAX_JSON_BYTES && (this.#jsonBytes += size) <= MAX_JSON_BYTES_IN_ALL) bytes = await collectBytes(content, size, JSON.stringify(path));
+      for await (const _ of content);
+      const digest: OciDigest = `sha256:${toHex(file.digest())}`;
+      if (known !== undefined) layer = path.endsWith(digest.slice("sha256:".length)) ? this.#takeKnown(known) : new NarborError("ERR_MISMATCH", `its bytes have SHA-256 ${digest}`);
+      return { digest, size: file.size, ...(bytes && { bytes }), ...(layer && { layer }) };
+    } finally {
+      await reader.close();
+    }
+  }
+
+  #takeKnown(layer: LayerRecord): LayerRecord {
+    this.#tell(layer.size);
+    this.#add(layer, { newBytes: 0, sharedBytes: layer.size });
+    return layer;
+  }
+
+  /** A layer, or why it is none; only a manifest that names it makes that an error. */
+  async #readLayer(content: AsyncIterable<Uint8Array>, codec: Codec): Promise<LayerRecord | Error> {
+    const tally: BlobTally = { newBytes: 0, sharedBytes: 0 };
+    this.#uploader.tally = tally;
+    try {
+      const inner = codec === "none" ? content : decompress(content, { codec, signal: this.#signal, maxOutputBytes: this.#bytesLeft() });
+      const { sha256, directories, ...tar } = await ingestTar(this.#counted(inner), { uploader: this.#uploader, directorySizeProfile: await this.#store.directorySizeProfile({ signal: this.#signal }) });
+      await putDirectories(directories, this.#work.directories, this.#signal);
+      const layer: LayerRecord = { diffId: `sha256:${toHex(sha256)}`, ...tar };
+      this.#add(layer, tally);
+      return layer;
+    } catch (error) {
+      if (isNarborError(error, "ERR_TAR_INVALID", "ERR_COMPRESSION_INVALID", "ERR_COMPRESSION_UNSUPPORTED")) return error;
+      throw error;
+    }
+  }
+
+  /** In a layout that names files by their digests, a layer that is known need only be hashed. */
+  async #findByName(path: string): Promise<LayerRecord | undefined> {
+    const [hex] = /(?<=^blobs\/sha256\/)[0-9a-f]{64}$/.exec(path) ?? [];
+    return hex === undefined ? undefined : await findLayer(`sha256:${hex}`, this.#store, { signal: this.#signal });
+  }
+
+  #add(layer: LayerRecord, tally: BlobTally): void {
+    this.#layers.set(layer.diffId, { layer, tally });
+    this.#options.onProgress?.({ layerBytes: this.#layerBytes, layers: this.#layers.size });
+  }
+
+  async *#counted(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+    for await (const bytes of source) {
+      this.#tell(bytes.length);
+      yield bytes;
+    }
+  }
+
+  #tell(bytes: number): void {
+    this.#layerBytes += bytes;
+    this.#options.onProgress?.({ layerBytes: this.#layerBytes, layers: this.#layers.size });
+  }
+
+  #bytesLeft(): number {
+    return (this.#options.maxBytes ?? DEFAULT_MAX_BYTES) - this.#layerBytes;
+  }
+
+  async #uploadSmall(bytes: Uint8Array): Promise<BlobRef> {
+    const memory = this.#uploader.reserve(bytes.length);
+    const place = memory instanceof Uint8Array ? memory : await memory;
+    place.set(bytes);
+    return { digest: this.#uploader.addSmall(place), size: bytes.length };
+  }
+}
+
+async function* inflate(source: AsyncIterable<Uint8Array>, { signal, maxBytes = DEFAULT_MAX_BYTES }: ImportImagesOptions): AsyncGenerator<Uint8Array, void, undefined> {
+  const reader = new SourceReader(source, signal);
+  try {
+    const head = await reader.peek(HEAD_BYTES);
+    if (head.length === 0) throw new NarborError("ERR_IMAGE_INVALID", "Cannot read the image: the input is empty");
+    yield* decompress(rest(reader), { codec: detectCodec(head) ?? "none", signal, maxOutputBytes: maxBytes });
+  } finally {
+    await reader.close();
+  }
+}
+
+async function* rest(reader: SourceReader): AsyncGenerator<Uint8Array, void, undefined> {
+  for (let bytes = await reader.read(); bytes !== undefined; bytes = await reader.read()) yield bytes;
+}
+
+/** How a layer is compressed, or undefined for a file that begins neither like a compressed one nor like a tar archive. */
+function layerCodec(head: Uint8Array): Codec | undefined {
+  const codec = detectCodec(head);
+  if (codec === "gzip" || codec === "zstd") return codec;
+  const bytes = Buffer.from(head.buffer, head.byteOffset, head.length);
+  // Every tar archive since 1988; and the empty one, which is all zeros.
+  return bytes.length === HEAD_BYTES && (bytes.subarray(257, 262).equals(Buffer.from("ustar")) || bytes.every((byte) => byte === 0)) ? "none" : undefined;
+}
+
+function nameImages(images: readonly ResolvedImage[], name: string | undefined): ReadonlyMap<string, readonly ResolvedImage[]> {
+  const named = new Map<string, ResolvedImage[]>();
+  if (name !== undefined && new Set(images.map(({ platform }) => platform)).size < images.length) {
+    throw new NarborError("ERR_INVALID", `Cannot name the image ${JSON.stringify(name)}: its archive holds ${images.length} images of the same platform`);
+  }
+  for (const image of images) {
+    const names = name !== undefined ? [name] : image.names.length > 0 ? image.names.map(familiarName) : [image.id];
+    for (const each of names) named.set(each, [...(named.get(each) ?? []).filter(({ platform }) => platform !== image.platform), image]);
+  }
+  return named;
+}
+
+/** As docker shows names: what is said of the hub goes without saying. */
+function familiarName(name: string): string {
+  return name.replace(/^docker\.io\/(?:library\/(?=[^/]+$))?/, "");
+}
+
+function toRecord({ id, platform, layers, config }: ResolvedImage, configs: ReadonlyMap<OciDigest, BlobRef>): ImageRecord {
+  return { id, platform, layers, config: configs.get(id) ?? toSmallBlob(config) };
+}
+

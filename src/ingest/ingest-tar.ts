@@ -1,0 +1,191 @@
+/** tar archives, such as image layers: files to blobs, names to castore directories, and a recipe that makes the archive again byte for byte. */
+import type { BlobRef } from "../castore/blob-service.ts";
+import { SMALL_BLOB_LIMIT } from "../castore/blob-service.ts";
+import type { B3Digest } from "../castore/digest.ts";
+import type { DirectorySizeProfile } from "../castore/directory.ts";
+import type { DirectoryNode, Node } from "../castore/node.ts";
+import { RecipeWriter } from "../castore/recipe.ts";
+import { NarborError } from "../errors.ts";
+import { Sha256Tap } from "../hash/sha256.ts";
+import { TarReader } from "../tar/parse-tar.ts";
+import type { TarEntry } from "../tar/tar-event.ts";
+import type { BlobUploader } from "./blob-uploader.ts";
+import type { DirectoryStack } from "./directory-stack.ts";
+import { fileContents, uploadSmallFile } from "./file-contents.ts";
+import { TarTree } from "./tar-tree.ts";
+
+export interface IngestTarOptions {
+  readonly uploader: BlobUploader;
+  readonly directorySizeProfile: DirectorySizeProfile;
+  /** More is ERR_LIMIT. @default 1000000 */
+  readonly maxEntries?: number | undefined;
+  /** Bytes of all files together, holes included; more is ERR_LIMIT. @default 1099511627776 (1 TiB) */
+  readonly maxFileBytes?: number | undefined;
+  /** Told of every entry as it begins. */
+  readonly onEntry?: (entry: TarEntry) => void;
+}
+
+/** What a tar archive turned out to be. */
+export interface IngestedTar {
+  /** SHA-256 of the archive, 32 bytes: a layer's diffID. */
+  readonly sha256: Uint8Array;
+  /** Bytes of the archive. */
+  readonly size: number;
+  readonly entries: number;
+  readonly root: DirectoryNode;
+  /** A blob that tells how the archive is made from its files. */
+  readonly recipe: BlobRef;
+  /** The tree's directories, which are not stored yet. */
+  readonly directories: DirectoryStack;
+}
+
+const DEFAULT_MAX_ENTRIES = 1_000_000;
+const DEFAULT_MAX_FILE_BYTES = 1024 ** 4;
+/** Directories of one tree, as for a NAR, and what is beside the files' contents. */
+const MAX_DIRECTORY_BYTES = 256 * 1024 * 1024;
+const MAX_RECIPE_BYTES = 256 * 1024 * 1024;
+const ZEROS = new Uint8Array(256 * 1024);
+
+/**
+ * Take a tar archive apart while it streams in. Its files are under way when this resolves: the uploader must be joined, and the directories stored.
+ * `source` is read once, to its end, and closed on every way out.
+ *
+ * @throws NarborError ERR_TAR_INVALID, ERR_LIMIT, and whatever the source or the uploader throw
+ */
+export async function ingestTar(source: AsyncIterable<Uint8Array>, options: IngestTarOptions): Promise<IngestedTar> {
+  const archive = new Sha256Tap();
+  const reader = new TarReader(archive.through(source));
+  const ingest = new TarIngest(reader, options);
+  try {
+    await ingest.readAll();
+  } finally {
+    await reader.close();
+  }
+  const directories = ingest.tree.finish(options.directorySizeProfile, MAX_DIRECTORY_BYTES);
+  const recipe = await uploadWhole(ingest.recipe.finish(), options.uploader);
+  return { sha256: archive.digest(), size: archive.size, entries: ingest.entries, root: directories.root as DirectoryNode, recipe, directories };
+}
+
+class TarIngest {
+  readonly tree: TarTree;
+  readonly recipe = new RecipeWriter(MAX_RECIPE_BYTES);
+  entries = 0;
+  readonly #reader: TarReader;
+  readonly #options: IngestTarOptions;
+  readonly #maxEntries: number;
+  readonly #maxFileBytes: number;
+  #fileBytes = 0;
+
+  constructor(reader: TarReader, options: IngestTarOptions) {
+    this.#reader = reader;
+    this.#options = options;
+    this.#maxEntries = options.maxEntries ?? DEFAULT_MAX_ENTRIES;
+    this.#maxFileBytes = options.maxFileBytes ?? DEFAULT_MAX_FILE_BYTES;
+    this.tree = new TarTree(this.#maxEntries);
+  }
+
+  async readAll(): Promise<void> {
+    do {
+      for (let event = this.#reader.next(); event !== undefined; event = this.#reader.next()) {
+        switch (event.type) {
+          case "raw":
+            this.recipe.addBytes(event.bytes);
+            break;
+          case "entry":
+            await this.#take(event.entry);
+            break;
+          case "data":
+          case "endEntry":
+            throw new TypeError(`A ${event.type} event outside of an entry`);
+        }
+      }
+    } while (await this.#reader.fill());
+  }
+
+  async #take(entry: TarEntry): Promise<void> {
+    this.#options.onEntry?.(entry);
+    if (++this.entries > this.#maxEntries) throw new NarborError("ERR_LIMIT", `Cannot ingest: the archive has more than ${this.#maxEntries} entries`);
+    this.#fileBytes += entry.size;
+    if (this.#fileBytes > this.#maxFileBytes) throw new NarborError("ERR_LIMIT", `Cannot ingest: the archive's files have more than ${this.#maxFileBytes} bytes`);
+    const digest = await this.#takeContents(entry);
+    const node = this.#nodeOf(entry, digest);
+    if (node !== undefined) this.tree.add(entry.path, node);
+  }
+
+  /** Every entry may have contents, though only files should. */
+  async #takeContents({ kind, size, storedSize, sparse }: TarEntry): Promise<B3Digest | undefined> {
+    const { uploader } = this.#options;
+    if (kind !== "file" && storedSize === 0) {
+      for await (const _ of fileContents(this.#reader));
+      return undefined;
+    }
+    if (sparse === undefined) {
+      const digest = size < SMALL_BLOB_LIMIT ? await uploadSmallFile(this.#reader, uploader, storedSize) : await uploader.addLarge(fileContents(this.#reader));
+      this.recipe.addBlob({ digest, size });
+      return digest;
+    }
+    // The file is what the tree has; the archive has what is not a hole in it.
+    const digest = await uploader.addLarge(withHoles(fileContents(this.#reader), sparse, size));
+    for (const { offset, length } of sparse) this.recipe.addBlob({ digest, size, start: offset, end: offset + length });
+    return digest;
+  }
+
+  #nodeOf({ kind, linkTarget, mode, size }: TarEntry, digest: B3Digest | undefined): Node | "directory" | undefined {
+    switch (kind) {
+      case "file":
+        return digest && { type: "file", digest, size, executable: (mode & 0o111) !== 0 };
+      case "directory":
+        return "directory";
+      case "symlink":
+        return { type: "symlink", target: linkTarget };
+      case "hardlink":
+        // To a file of a layer below it is known only to the recipe.
+        return this.tree.find(linkTarget);
+      case "characterDevice":
+      case "blockDevice":
+      case "fifo":
+      case "other":
+        return undefined;
+    }
+  }
+}
+
+/** A sparse file as a program reads it. */
+async function* withHoles(stored: AsyncIterable<Uint8Array>, sparse: readonly { readonly offset: number; readonly length: number }[], size: number): AsyncGenerator<Uint8Array, void, undefined> {
+  let position = 0;
+  const pieces = [...sparse];
+  let left = 0;
+  for await (const bytes of stored) {
+    for (let start = 0; start < bytes.length; ) {
+      while (left === 0) {
+        const next = pieces.shift();
+        if (next === undefined) throw new TypeError("A sparse file has more data than its map says");
+        yield* zeros(next.offset - position);
+        position = next.offset;
+        left = next.length;
+      }
+      const length = Math.min(left, bytes.length - start);
+      yield bytes.subarray(start, start + length);
+      start += length;
+      left -= length;
+      position += length;
+    }
+  }
+  yield* zeros(size - position);
+}
+
+function* zeros(length: number): Generator<Uint8Array, void, undefined> {
+  for (let left = length; left > 0; left -= ZEROS.length) yield ZEROS.subarray(0, left);
+}
+
+async function uploadWhole(bytes: Uint8Array, uploader: BlobUploader): Promise<BlobRef> {
+  if (bytes.length >= SMALL_BLOB_LIMIT) return { digest: await uploader.addLarge(once(bytes)), size: bytes.length };
+  const memory = uploader.reserve(bytes.length);
+  const place = memory instanceof Uint8Array ? memory : await memory;
+  place.set(bytes);
+  return { digest: uploader.addSmall(place), size: bytes.length };
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
+  yield bytes;
+}

@@ -1,0 +1,229 @@
+/** Images in and out again, over archives made here; test/interop/images.test.ts has those of real tools. */
+import { brotliCompressSync, gzipSync } from "node:zlib";
+import { expect, test, describe } from "vitest";
+import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
+import { compress } from "../../src/compression/compress.ts";
+import { findImages, listImageNames } from "../../src/image/image-catalog.ts";
+import type { NamedImages } from "../../src/image/image-record.ts";
+import { importImages } from "../../src/image/import-images.ts";
+import type { ImageFormat } from "../../src/image/plan-image.ts";
+import { planImage } from "../../src/image/plan-image.ts";
+import { planRecipe } from "../../src/render/render-recipe.ts";
+import { renderArchive } from "../../src/render/segments.ts";
+import type { Store } from "../../src/store/store.ts";
+import { collect, collectItems, expectBytes, sampleBytes } from "../helpers/bytes.ts";
+import type { TarMember, TestImage } from "../helpers/image-archives.ts";
+import { digestOf, dockerMembers, imageOf, ociMembers, tarOf } from "../helpers/image-archives.ts";
+import { openPacks } from "../helpers/open-stores.ts";
+import { expectCode } from "../helpers/promises.ts";
+import { sourceOf } from "../helpers/tracked-source.ts";
+
+const LARGE = sampleBytes(2_500_000);
+const BASE = tarOf([
+  { path: "./", directory: true },
+  { path: "./bin/", directory: true },
+  { path: "./bin/hello", bytes: Buffer.from("#!/bin/sh\necho hello\n"), mode: 0o755 },
+  { path: "./bin/hi", hardlink: "./bin/hello" },
+  { path: "./bin/sh", symlink: "/bin/bash" },
+  { path: "./usr/lib/large.so", bytes: LARGE },
+  { path: "./empty", bytes: Buffer.alloc(0) },
+]);
+const TOP = tarOf([
+  { path: "bin/.wh.hi", bytes: Buffer.alloc(0) },
+  { path: "etc/motd", bytes: Buffer.from("welcome") },
+  { path: "etc/motd", bytes: Buffer.from("welcome back") },
+]);
+const HELLO = imageOf([BASE, TOP]);
+
+async function importMembersOf(store: Store, members: readonly TarMember[], name?: string): Promise<readonly NamedImages[]> {
+  return (await importImages(sourceOf(tarOf(members)), store, { name })).images;
+}
+
+async function exported(store: Store, images: NamedImages, format: ImageFormat): Promise<Buffer> {
+  const { plan } = await planImage(images, format, store.blobs);
+  const bytes = await collect(renderArchive(plan, store));
+  expect(bytes.length).toBe(plan.size);
+  return Buffer.from(bytes);
+}
+
+/** That an image is listed under a name, and every layer comes out as it went in. */
+async function expectImage(store: Store, name: string, image: TestImage): Promise<void> {
+  const found = await findImages(name, store);
+  const [record] = found?.images.filter(({ id }) => id === image.id) ?? [];
+  expect(record?.layers.map(({ layer }) => layer.diffId)).toEqual(image.layers.map(digestOf));
+  for (const [index, { layer }] of record?.layers.entries() ?? []) {
+    expectBytes(await collect(renderArchive(await planRecipe(layer.recipe, layer.size, store.blobs), store)), image.layers[index] as Buffer);
+  }
+}
+
+describe("importImages()", () => {
+  const ORDERS = [
+    ["manifest first", (members: TarMember[]) => members.toReversed()],
+    ["manifest last", (members: TarMember[]) => members],
+    ["manifest in between", (members: TarMember[]) => [...members.slice(1), ...members.slice(0, 1)]],
+  ] as const;
+
+  test.for(ORDERS)("takes a docker-archive with its %s", async ([, change]) => {
+    await using store = new MemoryStore();
+    expect((await importMembersOf(store, dockerMembers([HELLO], change))).map(({ name }) => name)).toEqual(["hello:latest"]);
+    await expectImage(store, "hello:latest", HELLO);
+  });
+
+  test.for(["symlink", "hardlink"] as const)("takes layers that are a %s to another one", async (kind) => {
+    await using store = new MemoryStore();
+    const image = imageOf([BASE, TOP, BASE]);
+    const members = dockerMembers([image], ([first, second, third, ...rest]) => {
+      const target = first?.path ?? "";
+      return [{ path: third?.path ?? "", ...(kind === "symlink" ? { symlink: `../${target}` } : { hardlink: target }) } as TarMember, first as TarMember, second as TarMember, ...rest];
+    });
+    await importMembersOf(store, members);
+    await expectImage(store, "hello:latest", image);
+  });
+
+  test.for(["gzip", "zstd", "xz", "bzip2"] as const)("takes an archive that is compressed with %s", async (codec) => {
+    await using store = new MemoryStore();
+    await importImages(compress(sourceOf(tarOf(dockerMembers([HELLO]))), codec), store);
+    await expectImage(store, "hello:latest", HELLO);
+  });
+
+  test.for([
+    ["plain layers", {}],
+    ["gzip layers", { compression: "gzip" }],
+    ["an index within the index", { nested: true }],
+  ] as const)("takes an OCI layout in a tar archive, with %s", async ([, options]) => {
+    await using store = new MemoryStore();
+    expect((await importMembersOf(store, ociMembers([HELLO], options))).map(({ name }) => name)).toEqual(["hello:latest"]);
+    await expectImage(store, "hello:latest", HELLO);
+  });
+
+  test("takes what is a docker-archive and an OCI layout at once, as docker 25 writes it, once", async () => {
+    await using store = new MemoryStore();
+    const oci = ociMembers([HELLO]);
+    const manifest = [{ Config: `blobs/sha256/${HELLO.id.slice(7)}`, RepoTags: ["hello:both"], Layers: HELLO.layers.map((layer) => `blobs/sha256/${digestOf(layer).slice(7)}`) }];
+    expect((await importMembersOf(store, [...oci, { path: "manifest.json", bytes: Buffer.from(JSON.stringify(manifest)) }])).map(({ name }) => name)).toEqual(["hello:both"]);
+    await expectImage(store, "hello:both", HELLO);
+  });
+
+  test("takes several images with several names, and one without a name by its ID", async () => {
+    await using store = new MemoryStore();
+    const other = imageOf([TOP], { names: ["docker.io/library/other:1", "registry.example/other:2"] });
+    const nameless = imageOf([], { names: [] });
+    await importMembersOf(store, dockerMembers([HELLO, other, nameless]));
+    expect(await collectItems(listImageNames(store))).toEqual(["hello:latest", "other:1", "registry.example/other:2", nameless.id]);
+    await expectImage(store, "other:1", other);
+    await expectImage(store, nameless.id, nameless);
+  });
+
+  test("takes several platforms under one name, and passes over what buildkit attests", async () => {
+    await using store = new MemoryStore();
+    const arm = imageOf([TOP], { architecture: "arm64", variant: "v8" });
+    const attestation = imageOf([], { architecture: "unknown" });
+    const members = ociMembers([HELLO, arm, { ...attestation, config: Buffer.from(attestation.config.toString().replace('"linux"', '"unknown"')) }], { nested: true });
+    const [named] = await importMembersOf(store, members);
+    expect(named?.images.map(({ platform }) => platform)).toEqual(["linux/amd64", "linux/arm64/v8"]);
+  });
+
+  test("names an image as it is told", async () => {
+    await using store = new MemoryStore();
+    await importMembersOf(store, ociMembers([HELLO]), "mine:1");
+    expect(await collectItems(listImageNames(store))).toEqual(["mine:1"]);
+    await expectCode(importMembersOf(store, dockerMembers([HELLO, imageOf([TOP])]), "mine:2"), "ERR_INVALID", "2 images of the same platform");
+  });
+
+  test("takes what is there already, and only hashes layers that are named by a digest that is known", async () => {
+    await using store = await openPacks()();
+    const members = ociMembers([HELLO], { compression: "gzip" });
+    const first = await importImages(sourceOf(tarOf(members)), store.service);
+    const second = await importImages(sourceOf(tarOf(members)), store.service);
+    const newBytes = (result: typeof first): number => [...result.layers.values()].reduce((sum, { tally }) => sum + tally.newBytes, 0);
+    expect(newBytes(first)).toBeGreaterThan(LARGE.length);
+    expect(newBytes(second)).toBe(0);
+    await expectImage(store.service, "hello:latest", HELLO);
+  });
+
+  const changeLayer = (members: TarMember[]): TarMember[] => members.map((member, index) => (index === 1 ? { path: member.path, bytes: tarOf([{ path: "evil", bytes: Buffer.from("evil") }]) } : member));
+  test.for<readonly [string, TarMember[], string, string | RegExp]>([
+    ["a layer is another than its configuration says", dockerMembers([HELLO], changeLayer), "ERR_MISMATCH", /^Cannot take the image "hello:latest": layer 2 of 2 \(".*layer.tar"\) has diffID sha256:[0-9a-f]{64}, its configuration says sha256:/],
+    ["a layer is missing", dockerMembers([HELLO], (members) => members.slice(1)), "ERR_IMAGE_INVALID", /layer.tar" is not in the archive/],
+    ["a layer is no tar archive", dockerMembers([HELLO], ([first, ...rest]) => [{ path: first?.path ?? "", bytes: Buffer.from("no tar") }, ...rest]), "ERR_IMAGE_INVALID", /layer 1 of 2 .* is no tar archive/],
+    ["a layer is cut off", dockerMembers([imageOf([BASE.subarray(0, 600)])]), "ERR_IMAGE_INVALID", /layer 1 of 1/],
+    ["a configuration has fewer layers", dockerMembers([imageOf([BASE, TOP], { diffIds: [digestOf(BASE)] })]), "ERR_MISMATCH", "its manifest has 2 layers, its configuration 1"],
+    ["a configuration is not what its name says", dockerMembers([HELLO], (members) => members.map((member) => (/^[0-9a-f]{64}\.json$/.test(member.path) ? { path: member.path, bytes: Buffer.concat([HELLO.config, Buffer.from(" ")]) } : member))), "ERR_MISMATCH", "its configuration has SHA-256"],
+    ["a manifest is no JSON", [{ path: "manifest.json", bytes: Buffer.from("{") }], "ERR_IMAGE_INVALID", '"manifest.json" is not JSON'],
+    ["a manifest is something else", [{ path: "manifest.json", bytes: Buffer.from("[{}]") }], "ERR_IMAGE_INVALID", "0.Config"],
+    ["there is no manifest", [{ path: "a", bytes: Buffer.from("a") }], "ERR_IMAGE_INVALID", "neither a manifest.json (docker save) nor an index.json"],
+    ["links go round", [{ path: "manifest.json", symlink: "manifest.json" }], "ERR_IMAGE_INVALID", "is a link to a link"],
+    ["a blob of a layout is changed", ociMembers([HELLO]).map((member) => (member.path === `blobs/sha256/${digestOf(TOP).slice(7)}` ? { path: member.path, bytes: tarOf([]) } : member)), "ERR_MISMATCH", /its layer 2 of 2 sha256:\w+ has SHA-256/],
+    ["a layer leads out of the image", dockerMembers([imageOf([tarOf([{ path: "../../etc/passwd", bytes: Buffer.from("root") }])])]), "ERR_IMAGE_INVALID", '"../../etc/passwd" leads out of the archive'],
+    ["a file's name is too long", dockerMembers([imageOf([tarOf([{ path: "a".repeat(256), bytes: Buffer.from("x") }])])]), "ERR_IMAGE_INVALID", "no file may have as its name"],
+  ])("refuses an archive when %s, and lists nothing", async ([, members, code, message]) => {
+    await using store = new MemoryStore();
+    await expectCode(importMembersOf(store, members), code as never, message);
+    expect(await collectItems(listImageNames(store))).toEqual([]);
+  });
+
+  test("does not believe a layer's name when that digest is known", async () => {
+    await using store = new MemoryStore();
+    await importMembersOf(store, ociMembers([HELLO]));
+    const path = `blobs/sha256/${digestOf(TOP).slice(7)}`;
+    const changed = ociMembers([HELLO]).map((member) => (member.path === path ? { path, bytes: tarOf([{ path: "evil", bytes: Buffer.from("evil") }]) } : member));
+    await expectCode(importMembersOf(store, changed, "changed:1"), "ERR_MISMATCH");
+    expect(await collectItems(listImageNames(store))).toEqual(["hello:latest"]);
+  });
+
+  test("refuses an archive that is cut off anywhere, and what is no archive", async () => {
+    const archive = tarOf(dockerMembers([imageOf([TOP])]));
+    // Behind the last file nothing is missed.
+    for (let length = 0; length < archive.length - 2048; length += 97) {
+      await using store = new MemoryStore();
+      await expect(importImages(sourceOf(archive.subarray(0, length)), store)).rejects.toMatchObject({ name: "NarborError" });
+      expect(await collectItems(listImageNames(store))).toEqual([]);
+    }
+    await using store = new MemoryStore();
+    await expect(importImages(sourceOf(gzipSync(archive).subarray(0, -5)), store)).rejects.toMatchObject({ code: "ERR_COMPRESSION_INVALID" });
+    await expect(importImages(sourceOf(brotliCompressSync(archive)), store)).rejects.toMatchObject({ name: "NarborError" });
+  });
+
+  test("refuses more bytes than it is allowed to take, inflated or within a layer", async () => {
+    await using store = new MemoryStore();
+    const archive = tarOf(ociMembers([imageOf([tarOf([{ path: "zeros", bytes: Buffer.alloc(3_000_000) }])])], { compression: "gzip" }));
+    await expectCode(importImages(sourceOf(archive), store, { maxBytes: 1_000_000 }), "ERR_LIMIT");
+    await expectCode(importImages(sourceOf(gzipSync(tarOf(dockerMembers([HELLO])))), store, { maxBytes: 1_000_000 }), "ERR_LIMIT");
+  });
+
+  test("rejects with the signal's reason, and lists nothing", async () => {
+    await using store = new MemoryStore();
+    const reason = new Error("enough");
+    const controller = new AbortController();
+    async function* source(): AsyncGenerator<Uint8Array, void, undefined> {
+      yield tarOf(dockerMembers([HELLO])).subarray(0, 5000);
+      controller.abort(reason);
+      await new Promise(() => undefined);
+    }
+    await expect(importImages(source(), store, { signal: controller.signal })).rejects.toBe(reason);
+    expect(await collectItems(listImageNames(store))).toEqual([]);
+  });
+});
+
+describe("planImage()", () => {
+  test.for(["docker", "oci"] as const)("gives a %s archive that can be taken in again, the same every time", async (format) => {
+    await using store = new MemoryStore();
+    const [named] = await importMembersOf(store, dockerMembers([imageOf([BASE, TOP, BASE])]));
+    const archive = await exported(store, named as NamedImages, format);
+    expectBytes(await exported(store, named as NamedImages, format), archive);
+    await using other = new MemoryStore();
+    await importImages(sourceOf(archive), other);
+    expect(await findImages("hello:latest", other)).toMatchObject({ images: [{ id: named?.images[0]?.id }] });
+    await expectImage(other, "hello:latest", imageOf([BASE, TOP, BASE]));
+  });
+
+  test("gives all platforms in an OCI layout, and refuses several for docker", async () => {
+    await using store = new MemoryStore();
+    const arm = imageOf([TOP], { architecture: "arm64" });
+    const [named] = await importMembersOf(store, ociMembers([HELLO, arm], { nested: true }));
+    await expectCode(exported(store, named as NamedImages, "docker"), "ERR_INVALID", "linux/amd64, linux/arm64");
+    await using other = new MemoryStore();
+    await importImages(sourceOf(await exported(store, named as NamedImages, "oci")), other);
+    for (const image of [HELLO, arm]) await expectImage(other, "hello:latest", image);
+  });
+});
