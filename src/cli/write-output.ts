@@ -50,7 +50,7 @@ export function addOutputOptions(command: Command, codecs: readonly Codec[]): Co
 
 /** Refuse an archive on a terminal, and levels that there are not. */
 export function checkOutput(command: Command, { output, compression, level }: OutputOptions): void {
-  if (output === "") command.error("error: --output needs a file's name", { exitCode: 2 });
+  if (output === "") command.error("error: --output is followed by the name of a file", { exitCode: 2 });
   if (output === undefined && process.stdout.isTTY) command.error("error: an archive is not for a terminal; redirect it or give --output", { exitCode: 2 });
   if (level === undefined) return;
   const [lowest, highest] = compression === "gzip" || compression === "zstd" ? LEVELS[compression] : [0, -1];

@@ -54,7 +54,8 @@ const ZEROS = new Uint8Array(256 * 1024);
  */
 export async function ingestTar(source: AsyncIterable<Uint8Array>, options: IngestTarOptions): Promise<IngestedTar> {
   const archive = new Sha256Tap();
-  const reader = new TarReader(archive.through(source));
+  // As whoever unpacks images does.
+  const reader = new TarReader(archive.through(source), { globalHeaders: "ignore" });
   const ingest = new TarIngest(reader, options);
   try {
     await ingest.readAll();
