@@ -57,6 +57,24 @@ export function storeService(store: Store, gate: WriteGate, version: string): Rp
       gate.check();
       return { deleted: await store.documents.delete(name, options) };
     },
+    getComputed: async ({ kind, digest }, options) => {
+      const value = await store.computed.get({ kind, digest }, options);
+      if (value === undefined) throw new NarborError("ERR_NOT_FOUND", "That was not computed here");
+      return { value };
+    },
+    putComputed: async ({ kind, digest, value, seconds }, options) => {
+      gate.check();
+      await store.computed.put({ kind, digest }, value, seconds, options);
+      return {};
+    },
+    getComputedStats: async (_request, options) => {
+      const kinds = await store.computed.stats(options);
+      return { kinds: kinds.map(({ entries, hits, misses, ...rest }) => ({ ...rest, entries: BigInt(entries), hits: BigInt(hits), misses: BigInt(misses) })) };
+    },
+    clearComputed: async (_request, options) => {
+      gate.check();
+      return { entries: BigInt(await store.computed.clear(options)) };
+    },
     deletePathInfo: async ({ outputHash }, options) => {
       gate.check();
       return { deleted: await store.pathInfos.delete(checkStorePathDigest(outputHash), options) };

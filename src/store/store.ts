@@ -2,6 +2,7 @@ import type { BlobService } from "../castore/blob-service.ts";
 import type { CallOptions } from "../castore/call-options.ts";
 import type { DirectorySizeProfile } from "../castore/directory.ts";
 import type { DirectoryService } from "../castore/directory-service.ts";
+import type { ComputedCache } from "./computed-cache.ts";
 import type { DocumentIndex } from "./document-index.ts";
 import type { NarIndex } from "./nar-index.ts";
 import type { PathInfoService } from "./path-info-service.ts";
@@ -13,6 +14,7 @@ export interface StoreServices {
   readonly pathInfos: PathInfoService;
   readonly nars: NarIndex;
   readonly documents: DocumentIndex;
+  readonly computed: ComputedCache;
 }
 
 /**

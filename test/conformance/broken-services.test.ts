@@ -11,6 +11,7 @@ import type { NamedDirectory } from "../../src/castore/directory-order.ts";
 import type { DirectoryService } from "../../src/castore/directory-service.ts";
 import type { Node } from "../../src/castore/node.ts";
 import { NarborError } from "../../src/errors.ts";
+import type { ComputedCache } from "../../src/store/computed-cache.ts";
 import type { DocumentIndex } from "../../src/store/document-index.ts";
 import type { NarIndex, NarRecord } from "../../src/store/nar-index.ts";
 import type { PathInfoService } from "../../src/store/path-info-service.ts";
@@ -22,6 +23,7 @@ import { pick } from "../helpers/open-stores.ts";
 import type { ConformanceCase, Open } from "./conformance-case.ts";
 import { failingCases } from "./conformance-case.ts";
 import { DIRECTORY_SERVICE_CASES } from "./directory-service.ts";
+import { COMPUTED_CACHE_CASES } from "./computed-cache.ts";
 import { DOCUMENT_INDEX_CASES } from "./document-index.ts";
 import { NAR_INDEX_CASES } from "./nar-index.ts";
 import { PATH_INFO_SERVICE_CASES } from "./path-info-service.ts";
@@ -498,6 +500,14 @@ const BROKEN_DOCUMENT_INDEXES: readonly Broken<DocumentIndex>[] = [
   ["names are compared without case", (good) => ({ get: (name, options) => good.get(name.toLowerCase(), options), put: (document, options) => good.put({ ...document, name: document.name.toLowerCase() }, options) }), ["get() of a document that was never put is undefined"]],
 ];
 
+const BROKEN_COMPUTED_CACHES: readonly Broken<ComputedCache>[] = [
+  ["kinds are not told apart", (good) => ({ get: (key, options) => good.get({ ...key, kind: "x" }, options), put: (key, value, seconds, options) => good.put({ ...key, kind: "x" }, value, seconds, options) }), ["get() gives what was put under that kind and key, and nothing else"]],
+  ["put() keeps the first", (good) => ({ put: async (key, value, seconds, options) => ((await good.get(key, options)) === undefined ? await good.put(key, value, seconds, options) : undefined) }), ["put() takes the place of what is there"]],
+  ["get() gives nothing", () => ({ get: async () => undefined }), ["put() takes any bytes, none and as many as there may be"]],
+  ["stats() counts nothing", (good) => ({ stats: async (options) => (await good.stats(options)).map((stats) => ({ ...stats, hits: 0, secondsSaved: 0 })) }), ["stats() counts what was found and what was not, and the time that was saved, by kind"]],
+  ["clear() forgets nothing", (good) => ({ clear: async (options) => (await good.stats(options)).reduce((sum, { entries }) => sum + entries, 0) }), ["clear() forgets everything, and says how much that was"]],
+];
+
 const BROKEN_STORES: readonly Broken<Store>[] = [
   [
     "commit() resolves before anything is written",
@@ -562,6 +572,7 @@ checkSuite("directoryServiceConformance()", DIRECTORY_SERVICE_CASES, "directorie
 checkSuite("pathInfoServiceConformance()", PATH_INFO_SERVICE_CASES, "pathInfos", BROKEN_PATH_INFO_SERVICES);
 checkSuite("narIndexConformance()", NAR_INDEX_CASES, "nars", BROKEN_NAR_INDEXES);
 checkSuite("documentIndexConformance()", DOCUMENT_INDEX_CASES, "documents", BROKEN_DOCUMENT_INDEXES);
+checkSuite("computedCacheConformance()", COMPUTED_CACHE_CASES, "computed", BROKEN_COMPUTED_CACHES);
 
 test("UNSEEN_THROUGH_GRPC names faults that there are", () => {
   const all = [BROKEN_BLOB_SERVICES, BROKEN_DIRECTORY_SERVICES, BROKEN_PATH_INFO_SERVICES, BROKEN_NAR_INDEXES, BROKEN_DOCUMENT_INDEXES].flatMap((list) => list.map(([what]) => what));

@@ -79,7 +79,7 @@ export function openCommitted(open: OpenStore): Open<StoreServices> {
     const opened = await open();
     const store = opened.service;
     const services = forwardTo(async (name, method, parameters) => {
-      if (!WRITES.has(method) || name === "pathInfos" || name === "documents") return await callMethod(store[name], method, parameters);
+      if (!WRITES.has(method) || name === "pathInfos" || name === "documents" || name === "computed") return await callMethod(store[name], method, parameters);
       const work = store.begin();
       const result = await callMethod(work[name], method, parameters);
       await work.commit();
@@ -111,7 +111,7 @@ export const SERVICES: readonly (readonly [name: string, open: Open<StoreService
 type ServiceName = keyof StoreServices;
 type Call = (name: ServiceName, method: string, parameters: readonly unknown[]) => Promise<unknown>;
 
-const NAMES: readonly ServiceName[] = ["blobs", "directories", "pathInfos", "nars", "documents"];
+const NAMES: readonly ServiceName[] = ["blobs", "directories", "pathInfos", "nars", "documents", "computed"];
 const WRITES: ReadonlySet<string> = new Set(["put", "putMany", "putClosure", "delete"]);
 /** Methods that give a stream at once and not a promise of one. */
 const STREAMS: ReadonlySet<string> = new Set(["readMany", "list"]);

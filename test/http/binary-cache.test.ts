@@ -340,6 +340,7 @@ function withBlobs(store: Store, methods: Partial<BlobService>): Store {
     pathInfos: store.pathInfos,
     nars: store.nars,
     documents: store.documents,
+    computed: store.computed,
     blobs: {
       findMissing: (digests, options) => blobs.findMissing(digests, options),
       stat: (digest, options) => blobs.stat(digest, options),

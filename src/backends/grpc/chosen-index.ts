@@ -1,6 +1,7 @@
 /** Indexes of which it shows only at the first call where they are. */
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { Node } from "../../castore/node.ts";
+import type { ComputedCache, ComputedKey, ComputedStats } from "../../store/computed-cache.ts";
 import type { DocumentIndex, DocumentRecord } from "../../store/document-index.ts";
 import type { NarFileRecord, NarIndex, NarRecord } from "../../store/nar-index.ts";
 
@@ -25,6 +26,30 @@ export class ChosenNarIndex implements NarIndex {
 
   async put(nar: NarRecord, file?: NarFileRecord, options?: CallOptions): Promise<void> {
     await (await this.#choose(options)).put(nar, file, options);
+  }
+}
+
+export class ChosenComputedCache implements ComputedCache {
+  readonly #choose: (options: CallOptions | undefined) => Promise<ComputedCache>;
+
+  constructor(choose: (options: CallOptions | undefined) => Promise<ComputedCache>) {
+    this.#choose = choose;
+  }
+
+  async get(key: ComputedKey, options?: CallOptions): Promise<Uint8Array | undefined> {
+    return await (await this.#choose(options)).get(key, options);
+  }
+
+  async put(key: ComputedKey, value: Uint8Array, seconds: number, options?: CallOptions): Promise<void> {
+    await (await this.#choose(options)).put(key, value, seconds, options);
+  }
+
+  async stats(options?: CallOptions): Promise<readonly ComputedStats[]> {
+    return await (await this.#choose(options)).stats(options);
+  }
+
+  async clear(options?: CallOptions): Promise<number> {
+    return await (await this.#choose(options)).clear(options);
   }
 }
 

@@ -4,11 +4,13 @@ import type { CallOptions } from "../../castore/call-options.ts";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
 import type { DirectoryService } from "../../castore/directory-service.ts";
 import type { DescribedStore } from "../../store/described-store.ts";
+import type { ComputedCache } from "../../store/computed-cache.ts";
 import type { DocumentIndex } from "../../store/document-index.ts";
 import type { NarIndex } from "../../store/nar-index.ts";
 import type { PathInfoService } from "../../store/path-info-service.ts";
 import type { Store, StoreServices, StoreWork } from "../../store/store.ts";
 import { GrpcBlobService } from "./blob-service.ts";
+import { GrpcComputedCache } from "./computed-cache.ts";
 import { GrpcDirectoryService } from "./directory-service.ts";
 import { GrpcDocumentIndex } from "./document-index.ts";
 import type { GrpcAddress } from "./grpc-address.ts";
@@ -16,11 +18,11 @@ import { parseGrpcAddress } from "./grpc-address.ts";
 import { GrpcCore } from "./grpc-core.ts";
 import { GrpcNarIndex } from "./nar-index.ts";
 import { GrpcPathInfoService } from "./path-info-service.ts";
-import { ChosenDocumentIndex, ChosenNarIndex } from "./chosen-index.ts";
+import { ChosenComputedCache, ChosenDocumentIndex, ChosenNarIndex } from "./chosen-index.ts";
 import { NarborError } from "../../errors.ts";
 
 /** What a server that is no Narbor has no place for. */
-export type SideStore = Pick<StoreServices, "nars" | "documents"> & AsyncDisposable;
+export type SideStore = Pick<StoreServices, "nars" | "documents" | "computed"> & AsyncDisposable;
 
 export interface GrpcStoreOptions {
   /**
@@ -37,6 +39,7 @@ export class GrpcStore implements Store, DescribedStore {
   readonly pathInfos: PathInfoService;
   readonly nars: NarIndex;
   readonly documents: DocumentIndex;
+  readonly computed: ComputedCache;
   readonly #core: GrpcCore;
   readonly #openSideStore: GrpcStoreOptions["openSideStore"];
   #sideStore: Promise<SideStore> | undefined;
@@ -54,11 +57,12 @@ export class GrpcStore implements Store, DescribedStore {
     this.blobs = new GrpcBlobService(this.#core);
     this.directories = new GrpcDirectoryService(this.#core);
     this.pathInfos = new GrpcPathInfoService(this.#core);
-    const own = { nars: new GrpcNarIndex(this.#core), documents: new GrpcDocumentIndex(this.#core) };
-    const choose = async (callOptions: CallOptions | undefined): Promise<Pick<SideStore, "nars" | "documents">> =>
+    const own = { nars: new GrpcNarIndex(this.#core), documents: new GrpcDocumentIndex(this.#core), computed: new GrpcComputedCache(this.#core) };
+    const choose = async (callOptions: CallOptions | undefined): Promise<Omit<SideStore, typeof Symbol.asyncDispose>> =>
       (await this.#core.peer(callOptions)).isNarbor ? own : await this.#side();
     this.nars = new ChosenNarIndex(async (callOptions) => (await choose(callOptions)).nars);
     this.documents = new ChosenDocumentIndex(async (callOptions) => (await choose(callOptions)).documents);
+    this.computed = new ChosenComputedCache(async (callOptions) => (await choose(callOptions)).computed);
   }
 
   /** What the address says, or else the server; a server that is no Narbor says nothing, which is taken for `documented`. */

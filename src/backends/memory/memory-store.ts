@@ -14,6 +14,8 @@ import type { DirectoryService } from "../../castore/directory-service.ts";
 import type { Node } from "../../castore/node.ts";
 import { abortable } from "../../concurrency/abortable.ts";
 import { NarborError } from "../../errors.ts";
+import type { ComputedCache, ComputedKey, ComputedStats } from "../../store/computed-cache.ts";
+import { checkComputed } from "../../store/computed-cache.ts";
 import type { DocumentIndex, DocumentRecord } from "../../store/document-index.ts";
 import type { NarFileRecord, NarIndex, NarRecord } from "../../store/nar-index.ts";
 import type { PathInfo } from "../../store/path-info.ts";
@@ -252,6 +254,58 @@ class MemoryDocumentIndex implements DocumentIndex {
   }
 }
 
+class MemoryComputedCache implements ComputedCache {
+  readonly #lifetime: Lifetime;
+  readonly #values = new Map<string, { readonly kind: string; readonly value: Uint8Array; readonly seconds: number }>();
+  readonly #counts = new Map<string, { hits: number; misses: number; secondsSaved: number }>();
+
+  constructor(lifetime: Lifetime) {
+    this.#lifetime = lifetime;
+  }
+
+  async get(key: ComputedKey, options?: CallOptions): Promise<Uint8Array | undefined> {
+    this.#lifetime.check(options);
+    checkComputed(key);
+    const found = this.#values.get(computedKey(key));
+    const counts = this.#counts.get(key.kind) ?? { hits: 0, misses: 0, secondsSaved: 0 };
+    this.#counts.set(key.kind, counts);
+    if (found === undefined) counts.misses++;
+    else {
+      counts.hits++;
+      counts.secondsSaved += found.seconds;
+    }
+    return found?.value;
+  }
+
+  async put(key: ComputedKey, value: Uint8Array, seconds: number, options?: CallOptions): Promise<void> {
+    this.#lifetime.check(options);
+    checkComputed(key, value, seconds);
+    this.#values.set(computedKey(key), { kind: key.kind, value: copyBytes(value), seconds });
+  }
+
+  async stats(options?: CallOptions): Promise<readonly ComputedStats[]> {
+    this.#lifetime.check(options);
+    const kinds = new Set([...this.#counts.keys(), ...[...this.#values.values()].map(({ kind }) => kind)]);
+    return [...kinds].sort().map((kind) => ({
+      kind,
+      entries: [...this.#values.values()].filter((value) => value.kind === kind).length,
+      ...(this.#counts.get(kind) ?? { hits: 0, misses: 0, secondsSaved: 0 }),
+    }));
+  }
+
+  async clear(options?: CallOptions): Promise<number> {
+    this.#lifetime.check(options);
+    const { size } = this.#values;
+    this.#values.clear();
+    this.#counts.clear();
+    return size;
+  }
+}
+
+function computedKey({ kind, digest }: ComputedKey): string {
+  return `${digestKey(digest)}${kind}`;
+}
+
 export class MemoryStore implements Store {
   readonly #directorySizeProfile: DirectorySizeProfile;
   readonly #lifetime = new Lifetime();
@@ -260,6 +314,7 @@ export class MemoryStore implements Store {
   readonly pathInfos: PathInfoService = new MemoryPathInfoService(this.#lifetime);
   readonly nars: NarIndex = new MemoryNarIndex(this.#lifetime);
   readonly documents: DocumentIndex = new MemoryDocumentIndex(this.#lifetime);
+  readonly computed: ComputedCache = new MemoryComputedCache(this.#lifetime);
 
   constructor(directorySizeProfile: DirectorySizeProfile = "documented") {
     this.#directorySizeProfile = directorySizeProfile;

@@ -12,6 +12,7 @@ import type { Node } from "../../castore/node.ts";
 import type { Codec } from "../../compression/codec.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import type { DocumentRecord } from "../../store/document-index.ts";
+import type { ComputedKey, ComputedStats } from "../../store/computed-cache.ts";
 import type { NarFileRecord, NarRecord } from "../../store/nar-index.ts";
 import { mergePathInfo } from "../../store/path-info.ts";
 import { decodePathInfo, encodePathInfo } from "../../store/path-info-proto.ts";
@@ -114,11 +115,33 @@ CREATE TABLE IF NOT EXISTS documents (
   digest BLOB NOT NULL,
   size INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS computed (
+  kind TEXT NOT NULL,
+  digest BLOB NOT NULL,
+  value BLOB NOT NULL,
+  seconds REAL NOT NULL,
+  used INTEGER NOT NULL,
+  PRIMARY KEY (kind, digest)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS computed_by_use ON computed (used);
+CREATE TABLE IF NOT EXISTS computed_counts (
+  kind TEXT PRIMARY KEY,
+  hits INTEGER NOT NULL,
+  misses INTEGER NOT NULL,
+  seconds_saved REAL NOT NULL
+) WITHOUT ROWID;
 `;
+/** What the packs have, too: all but what was computed. */
 const TABLES = ["chunks", "blobs", "directories", "path_infos", "trees", "nar_files", "documents"] as const;
 
 /** Version in SQLite's own header; the store's format version covers it. */
-const USER_VERSION = 2;
+const USER_VERSION = 3;
+
+/** Values that no one has asked for in so long are forgotten, and of more than so many those not asked for longest. */
+const COMPUTED_MILLISECONDS = 90 * 24 * 3600 * 1000;
+const COMPUTED_ENTRIES = 100_000;
+/** Before one in so many is put, the others are looked through. */
+const COMPUTED_PUTS_PER_SWEEP = 256;
 
 /** Of a document that was deleted. */
 const NO_DIGEST = Buffer.alloc(0);
@@ -132,6 +155,7 @@ DROP TABLE nars;
 export class IndexDatabase implements Disposable {
   readonly #database: Database.Database;
   readonly #statements;
+  #computedPuts = 0;
 
   /** @throws NarborError ERR_READ_ONLY, ERR_STORE, ERR_NO_SPACE */
   constructor(file: string) {
@@ -241,6 +265,41 @@ export class IndexDatabase implements Disposable {
   documentFrom(name: string, prefix: string): DocumentRecord | undefined {
     const row = this.#statements.nextDocument.get(name);
     return row?.name.startsWith(prefix) === true ? { ...row, digest: toB3Digest(row.digest) } : undefined;
+  }
+
+  computed({ kind, digest }: ComputedKey): Uint8Array | undefined {
+    const { getComputed, useComputed, countComputed } = this.#statements;
+    let value: Uint8Array | undefined;
+    this.#transaction(() => {
+      const row = reading(() => getComputed.get(kind, digest));
+      value = row?.value;
+      if (row !== undefined) useComputed.run(Date.now(), kind, digest);
+      countComputed.run(kind, row === undefined ? 0 : 1, row === undefined ? 1 : 0, row?.seconds ?? 0);
+    });
+    return value;
+  }
+
+  putComputed({ kind, digest }: ComputedKey, value: Uint8Array, seconds: number): void {
+    this.#transaction(() => {
+      if (this.#computedPuts++ % COMPUTED_PUTS_PER_SWEEP === 0) {
+        this.#statements.forgetOldComputed.run(Date.now() - COMPUTED_MILLISECONDS);
+        this.#statements.forgetManyComputed.run(COMPUTED_ENTRIES);
+      }
+      this.#statements.putComputed.run(kind, digest, value, seconds, Date.now());
+    });
+  }
+
+  computedStats(): readonly ComputedStats[] {
+    return reading(() => this.#statements.computedStats.all()).map(({ seconds_saved, ...rest }) => ({ ...rest, secondsSaved: seconds_saved }));
+  }
+
+  clearComputed(): number {
+    let entries = 0;
+    this.#transaction(() => {
+      entries = this.#database.prepare("DELETE FROM computed").run().changes;
+      this.#database.exec("DELETE FROM computed_counts");
+    });
+    return entries;
   }
 
   packs(): readonly IndexedPack[] {
@@ -499,6 +558,21 @@ function prepareStatements(database: Database.Database) {
     putDocument: database.prepare(
       `INSERT INTO documents VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET time = excluded.time,
        digest = excluded.digest, size = excluded.size WHERE excluded.time >= time`,
+    ),
+    getComputed: database.prepare<[string, Uint8Array], { value: Uint8Array; seconds: number }>("SELECT value, seconds FROM computed WHERE kind = ? AND digest = ?"),
+    useComputed: database.prepare("UPDATE computed SET used = ? WHERE kind = ? AND digest = ?"),
+    countComputed: database.prepare(
+      `INSERT INTO computed_counts VALUES (?, ?, ?, ?) ON CONFLICT (kind) DO UPDATE SET hits = hits + excluded.hits,
+       misses = misses + excluded.misses, seconds_saved = seconds_saved + excluded.seconds_saved`,
+    ),
+    putComputed: database.prepare("INSERT OR REPLACE INTO computed VALUES (?, ?, ?, ?, ?)"),
+    forgetOldComputed: database.prepare("DELETE FROM computed WHERE used < ?"),
+    forgetManyComputed: database.prepare(
+      "DELETE FROM computed WHERE (kind, digest) IN (SELECT kind, digest FROM computed ORDER BY used DESC LIMIT -1 OFFSET ?)",
+    ),
+    computedStats: database.prepare<[], { kind: string; entries: number; hits: number; misses: number; seconds_saved: number }>(
+      `SELECT kind, (SELECT count(*) FROM computed WHERE computed.kind = kinds.kind) AS entries, coalesce(hits, 0) AS hits, coalesce(misses, 0) AS misses,
+       coalesce(seconds_saved, 0) AS seconds_saved FROM (SELECT kind FROM computed UNION SELECT kind FROM computed_counts) AS kinds LEFT JOIN computed_counts USING (kind) ORDER BY kind`,
     ),
     listPacks: database.prepare<[], { id: number; name: string; indexed_bytes: number }>("SELECT id, name, indexed_bytes FROM packs ORDER BY name"),
     getPackId: one<{ id: number; indexed_bytes: number }>("SELECT id, indexed_bytes FROM packs WHERE name = ?"),

@@ -13,6 +13,7 @@ import type { CheckableStore, StoreCheck } from "../../store/store-check.ts";
 import type { Store, StoreWork } from "../../store/store.ts";
 import { PacksBlobService } from "./blob-service.ts";
 import { PacksDirectoryService } from "./directory-service.ts";
+import { PacksComputedCache } from "./computed-cache.ts";
 import { PacksDocumentIndex } from "./document-index.ts";
 import { removeLeftOverSpools } from "./directory-spool.ts";
 import { IndexDatabase } from "./index-database.ts";
@@ -56,6 +57,7 @@ export class PacksStore implements Store, DescribedStore, CheckableStore {
   readonly pathInfos: PacksPathInfoService;
   readonly nars: PacksNarIndex;
   readonly documents: PacksDocumentIndex;
+  readonly computed: PacksComputedCache;
   readonly #core: PacksCore;
   readonly #written: WrittenBytes;
   #disposed: Promise<void> | undefined;
@@ -69,6 +71,7 @@ export class PacksStore implements Store, DescribedStore, CheckableStore {
     ({ blobs: this.blobs, directories: this.directories, nars: this.nars } = importServices(core, sink));
     this.pathInfos = new PacksPathInfoService(core, sink);
     this.documents = new PacksDocumentIndex(core, sink);
+    this.computed = new PacksComputedCache(core);
   }
 
   /**

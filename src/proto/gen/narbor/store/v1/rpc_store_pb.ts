@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file narbor/store/v1/rpc_store.proto.
  */
 export const file_narbor_store_v1_rpc_store: GenFile = /*@__PURE__*/
-  fileDesc("Ch9uYXJib3Ivc3RvcmUvdjEvcnBjX3N0b3JlLnByb3RvEg9uYXJib3Iuc3RvcmUudjEiEAoOR2V0SW5mb1JlcXVlc3QiWgoPR2V0SW5mb1Jlc3BvbnNlEjYKDmRpcmVjdG9yeV9zaXplGAEgASgOMh4ubmFyYm9yLnN0b3JlLnYxLkRpcmVjdG9yeVNpemUSDwoHdmVyc2lvbhgCIAEoCSJRCgNOYXISEgoKbmFyX3NoYTI1NhgBIAEoDBIQCghuYXJfc2l6ZRgCIAEoBBIkCgRyb290GAMgASgLMhYuc25peC5jYXN0b3JlLnYxLkVudHJ5IkYKB05hckZpbGUSEwoLZmlsZV9zaGEyNTYYASABKAwSEQoJZmlsZV9zaXplGAIgASgEEhMKC2NvbXByZXNzaW9uGAMgASgJIm8KDUdldE5hclJlcXVlc3QSFAoKbmFyX3NoYTI1NhgBIAEoDEgAEhUKC2ZpbGVfc2hhMjU2GAIgASgMSAASJgoEcm9vdBgDIAEoCzIWLnNuaXguY2FzdG9yZS52MS5FbnRyeUgAQgkKB2J5X3doYXQiWwoOR2V0TmFyUmVzcG9uc2USIQoDbmFyGAEgASgLMhQubmFyYm9yLnN0b3JlLnYxLk5hchImCgRmaWxlGAIgASgLMhgubmFyYm9yLnN0b3JlLnYxLk5hckZpbGUiWgoNUHV0TmFyUmVxdWVzdBIhCgNuYXIYASABKAsyFC5uYXJib3Iuc3RvcmUudjEuTmFyEiYKBGZpbGUYAiABKAsyGC5uYXJib3Iuc3RvcmUudjEuTmFyRmlsZSIQCg5QdXROYXJSZXNwb25zZSI2CghEb2N1bWVudBIMCgRuYW1lGAEgASgJEg4KBmRpZ2VzdBgCIAEoDBIMCgRzaXplGAMgASgEIiIKEkdldERvY3VtZW50UmVxdWVzdBIMCgRuYW1lGAEgASgJIkIKE0dldERvY3VtZW50UmVzcG9uc2USKwoIZG9jdW1lbnQYASABKAsyGS5uYXJib3Iuc3RvcmUudjEuRG9jdW1lbnQiQQoSUHV0RG9jdW1lbnRSZXF1ZXN0EisKCGRvY3VtZW50GAEgASgLMhkubmFyYm9yLnN0b3JlLnYxLkRvY3VtZW50IhUKE1B1dERvY3VtZW50UmVzcG9uc2UiJgoUTGlzdERvY3VtZW50c1JlcXVlc3QSDgoGcHJlZml4GAEgASgJIkQKFUxpc3REb2N1bWVudHNSZXNwb25zZRIrCghkb2N1bWVudBgBIAEoCzIZLm5hcmJvci5zdG9yZS52MS5Eb2N1bWVudCIlChVEZWxldGVEb2N1bWVudFJlcXVlc3QSDAoEbmFtZRgBIAEoCSIpChZEZWxldGVEb2N1bWVudFJlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAgiLAoVRGVsZXRlUGF0aEluZm9SZXF1ZXN0EhMKC291dHB1dF9oYXNoGAEgASgMIikKFkRlbGV0ZVBhdGhJbmZvUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoCCpqCg1EaXJlY3RvcnlTaXplEh4KGkRJUkVDVE9SWV9TSVpFX1VOU1BFQ0lGSUVEEAASHQoZRElSRUNUT1JZX1NJWkVfRE9DVU1FTlRFRBABEhoKFkRJUkVDVE9SWV9TSVpFX0RPVUJMRUQQAjLOBQoMU3RvcmVTZXJ2aWNlEkwKB0dldEluZm8SHy5uYXJib3Iuc3RvcmUudjEuR2V0SW5mb1JlcXVlc3QaIC5uYXJib3Iuc3RvcmUudjEuR2V0SW5mb1Jlc3BvbnNlEkkKBkdldE5hchIeLm5hcmJvci5zdG9yZS52MS5HZXROYXJSZXF1ZXN0Gh8ubmFyYm9yLnN0b3JlLnYxLkdldE5hclJlc3BvbnNlEkkKBlB1dE5hchIeLm5hcmJvci5zdG9yZS52MS5QdXROYXJSZXF1ZXN0Gh8ubmFyYm9yLnN0b3JlLnYxLlB1dE5hclJlc3BvbnNlElgKC0dldERvY3VtZW50EiMubmFyYm9yLnN0b3JlLnYxLkdldERvY3VtZW50UmVxdWVzdBokLm5hcmJvci5zdG9yZS52MS5HZXREb2N1bWVudFJlc3BvbnNlElgKC1B1dERvY3VtZW50EiMubmFyYm9yLnN0b3JlLnYxLlB1dERvY3VtZW50UmVxdWVzdBokLm5hcmJvci5zdG9yZS52MS5QdXREb2N1bWVudFJlc3BvbnNlEmAKDUxpc3REb2N1bWVudHMSJS5uYXJib3Iuc3RvcmUudjEuTGlzdERvY3VtZW50c1JlcXVlc3QaJi5uYXJib3Iuc3RvcmUudjEuTGlzdERvY3VtZW50c1Jlc3BvbnNlMAESYQoORGVsZXRlRG9jdW1lbnQSJi5uYXJib3Iuc3RvcmUudjEuRGVsZXRlRG9jdW1lbnRSZXF1ZXN0GicubmFyYm9yLnN0b3JlLnYxLkRlbGV0ZURvY3VtZW50UmVzcG9uc2USYQoORGVsZXRlUGF0aEluZm8SJi5uYXJib3Iuc3RvcmUudjEuRGVsZXRlUGF0aEluZm9SZXF1ZXN0GicubmFyYm9yLnN0b3JlLnYxLkRlbGV0ZVBhdGhJbmZvUmVzcG9uc2ViBnByb3RvMw", [file_snix_castore_v1_castore]);
+  fileDesc("Ch9uYXJib3Ivc3RvcmUvdjEvcnBjX3N0b3JlLnByb3RvEg9uYXJib3Iuc3RvcmUudjEiEAoOR2V0SW5mb1JlcXVlc3QiWgoPR2V0SW5mb1Jlc3BvbnNlEjYKDmRpcmVjdG9yeV9zaXplGAEgASgOMh4ubmFyYm9yLnN0b3JlLnYxLkRpcmVjdG9yeVNpemUSDwoHdmVyc2lvbhgCIAEoCSJRCgNOYXISEgoKbmFyX3NoYTI1NhgBIAEoDBIQCghuYXJfc2l6ZRgCIAEoBBIkCgRyb290GAMgASgLMhYuc25peC5jYXN0b3JlLnYxLkVudHJ5IkYKB05hckZpbGUSEwoLZmlsZV9zaGEyNTYYASABKAwSEQoJZmlsZV9zaXplGAIgASgEEhMKC2NvbXByZXNzaW9uGAMgASgJIm8KDUdldE5hclJlcXVlc3QSFAoKbmFyX3NoYTI1NhgBIAEoDEgAEhUKC2ZpbGVfc2hhMjU2GAIgASgMSAASJgoEcm9vdBgDIAEoCzIWLnNuaXguY2FzdG9yZS52MS5FbnRyeUgAQgkKB2J5X3doYXQiWwoOR2V0TmFyUmVzcG9uc2USIQoDbmFyGAEgASgLMhQubmFyYm9yLnN0b3JlLnYxLk5hchImCgRmaWxlGAIgASgLMhgubmFyYm9yLnN0b3JlLnYxLk5hckZpbGUiWgoNUHV0TmFyUmVxdWVzdBIhCgNuYXIYASABKAsyFC5uYXJib3Iuc3RvcmUudjEuTmFyEiYKBGZpbGUYAiABKAsyGC5uYXJib3Iuc3RvcmUudjEuTmFyRmlsZSIQCg5QdXROYXJSZXNwb25zZSI2CghEb2N1bWVudBIMCgRuYW1lGAEgASgJEg4KBmRpZ2VzdBgCIAEoDBIMCgRzaXplGAMgASgEIiIKEkdldERvY3VtZW50UmVxdWVzdBIMCgRuYW1lGAEgASgJIkIKE0dldERvY3VtZW50UmVzcG9uc2USKwoIZG9jdW1lbnQYASABKAsyGS5uYXJib3Iuc3RvcmUudjEuRG9jdW1lbnQiQQoSUHV0RG9jdW1lbnRSZXF1ZXN0EisKCGRvY3VtZW50GAEgASgLMhkubmFyYm9yLnN0b3JlLnYxLkRvY3VtZW50IhUKE1B1dERvY3VtZW50UmVzcG9uc2UiJgoUTGlzdERvY3VtZW50c1JlcXVlc3QSDgoGcHJlZml4GAEgASgJIkQKFUxpc3REb2N1bWVudHNSZXNwb25zZRIrCghkb2N1bWVudBgBIAEoCzIZLm5hcmJvci5zdG9yZS52MS5Eb2N1bWVudCIlChVEZWxldGVEb2N1bWVudFJlcXVlc3QSDAoEbmFtZRgBIAEoCSIpChZEZWxldGVEb2N1bWVudFJlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAgiMgoSR2V0Q29tcHV0ZWRSZXF1ZXN0EgwKBGtpbmQYASABKAkSDgoGZGlnZXN0GAIgASgMIiQKE0dldENvbXB1dGVkUmVzcG9uc2USDQoFdmFsdWUYASABKAwiUgoSUHV0Q29tcHV0ZWRSZXF1ZXN0EgwKBGtpbmQYASABKAkSDgoGZGlnZXN0GAIgASgMEg0KBXZhbHVlGAMgASgMEg8KB3NlY29uZHMYBCABKAEiFQoTUHV0Q29tcHV0ZWRSZXNwb25zZSJiCgxDb21wdXRlZEtpbmQSDAoEa2luZBgBIAEoCRIPCgdlbnRyaWVzGAIgASgEEgwKBGhpdHMYAyABKAQSDgoGbWlzc2VzGAQgASgEEhUKDXNlY29uZHNfc2F2ZWQYBSABKAEiGQoXR2V0Q29tcHV0ZWRTdGF0c1JlcXVlc3QiSAoYR2V0Q29tcHV0ZWRTdGF0c1Jlc3BvbnNlEiwKBWtpbmRzGAEgAygLMh0ubmFyYm9yLnN0b3JlLnYxLkNvbXB1dGVkS2luZCIWChRDbGVhckNvbXB1dGVkUmVxdWVzdCIoChVDbGVhckNvbXB1dGVkUmVzcG9uc2USDwoHZW50cmllcxgBIAEoBCIsChVEZWxldGVQYXRoSW5mb1JlcXVlc3QSEwoLb3V0cHV0X2hhc2gYASABKAwiKQoWRGVsZXRlUGF0aEluZm9SZXNwb25zZRIPCgdkZWxldGVkGAEgASgIKmoKDURpcmVjdG9yeVNpemUSHgoaRElSRUNUT1JZX1NJWkVfVU5TUEVDSUZJRUQQABIdChlESVJFQ1RPUllfU0laRV9ET0NVTUVOVEVEEAESGgoWRElSRUNUT1JZX1NJWkVfRE9VQkxFRBACMssICgxTdG9yZVNlcnZpY2USTAoHR2V0SW5mbxIfLm5hcmJvci5zdG9yZS52MS5HZXRJbmZvUmVxdWVzdBogLm5hcmJvci5zdG9yZS52MS5HZXRJbmZvUmVzcG9uc2USSQoGR2V0TmFyEh4ubmFyYm9yLnN0b3JlLnYxLkdldE5hclJlcXVlc3QaHy5uYXJib3Iuc3RvcmUudjEuR2V0TmFyUmVzcG9uc2USSQoGUHV0TmFyEh4ubmFyYm9yLnN0b3JlLnYxLlB1dE5hclJlcXVlc3QaHy5uYXJib3Iuc3RvcmUudjEuUHV0TmFyUmVzcG9uc2USWAoLR2V0RG9jdW1lbnQSIy5uYXJib3Iuc3RvcmUudjEuR2V0RG9jdW1lbnRSZXF1ZXN0GiQubmFyYm9yLnN0b3JlLnYxLkdldERvY3VtZW50UmVzcG9uc2USWAoLUHV0RG9jdW1lbnQSIy5uYXJib3Iuc3RvcmUudjEuUHV0RG9jdW1lbnRSZXF1ZXN0GiQubmFyYm9yLnN0b3JlLnYxLlB1dERvY3VtZW50UmVzcG9uc2USYAoNTGlzdERvY3VtZW50cxIlLm5hcmJvci5zdG9yZS52MS5MaXN0RG9jdW1lbnRzUmVxdWVzdBomLm5hcmJvci5zdG9yZS52MS5MaXN0RG9jdW1lbnRzUmVzcG9uc2UwARJhCg5EZWxldGVEb2N1bWVudBImLm5hcmJvci5zdG9yZS52MS5EZWxldGVEb2N1bWVudFJlcXVlc3QaJy5uYXJib3Iuc3RvcmUudjEuRGVsZXRlRG9jdW1lbnRSZXNwb25zZRJYCgtHZXRDb21wdXRlZBIjLm5hcmJvci5zdG9yZS52MS5HZXRDb21wdXRlZFJlcXVlc3QaJC5uYXJib3Iuc3RvcmUudjEuR2V0Q29tcHV0ZWRSZXNwb25zZRJYCgtQdXRDb21wdXRlZBIjLm5hcmJvci5zdG9yZS52MS5QdXRDb21wdXRlZFJlcXVlc3QaJC5uYXJib3Iuc3RvcmUudjEuUHV0Q29tcHV0ZWRSZXNwb25zZRJnChBHZXRDb21wdXRlZFN0YXRzEigubmFyYm9yLnN0b3JlLnYxLkdldENvbXB1dGVkU3RhdHNSZXF1ZXN0GikubmFyYm9yLnN0b3JlLnYxLkdldENvbXB1dGVkU3RhdHNSZXNwb25zZRJeCg1DbGVhckNvbXB1dGVkEiUubmFyYm9yLnN0b3JlLnYxLkNsZWFyQ29tcHV0ZWRSZXF1ZXN0GiYubmFyYm9yLnN0b3JlLnYxLkNsZWFyQ29tcHV0ZWRSZXNwb25zZRJhCg5EZWxldGVQYXRoSW5mbxImLm5hcmJvci5zdG9yZS52MS5EZWxldGVQYXRoSW5mb1JlcXVlc3QaJy5uYXJib3Iuc3RvcmUudjEuRGVsZXRlUGF0aEluZm9SZXNwb25zZWIGcHJvdG8z", [file_snix_castore_v1_castore]);
 
 /**
  * @generated from message narbor.store.v1.GetInfoRequest
@@ -395,6 +395,199 @@ export const DeleteDocumentResponseSchema: GenMessage<DeleteDocumentResponse> = 
   messageDesc(file_narbor_store_v1_rpc_store, 16);
 
 /**
+ * @generated from message narbor.store.v1.GetComputedRequest
+ */
+export type GetComputedRequest = Message<"narbor.store.v1.GetComputedRequest"> & {
+  /**
+   * 1 to 64 characters.
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * 32 bytes: everything that the value depends on, hashed.
+   *
+   * @generated from field: bytes digest = 2;
+   */
+  digest: Uint8Array;
+};
+
+/**
+ * Describes the message narbor.store.v1.GetComputedRequest.
+ * Use `create(GetComputedRequestSchema)` to create a new message.
+ */
+export const GetComputedRequestSchema: GenMessage<GetComputedRequest> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 17);
+
+/**
+ * @generated from message narbor.store.v1.GetComputedResponse
+ */
+export type GetComputedResponse = Message<"narbor.store.v1.GetComputedResponse"> & {
+  /**
+   * @generated from field: bytes value = 1;
+   */
+  value: Uint8Array;
+};
+
+/**
+ * Describes the message narbor.store.v1.GetComputedResponse.
+ * Use `create(GetComputedResponseSchema)` to create a new message.
+ */
+export const GetComputedResponseSchema: GenMessage<GetComputedResponse> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 18);
+
+/**
+ * @generated from message narbor.store.v1.PutComputedRequest
+ */
+export type PutComputedRequest = Message<"narbor.store.v1.PutComputedRequest"> & {
+  /**
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: bytes digest = 2;
+   */
+  digest: Uint8Array;
+
+  /**
+   * 4096 bytes at most.
+   *
+   * @generated from field: bytes value = 3;
+   */
+  value: Uint8Array;
+
+  /**
+   * What it took to compute it.
+   *
+   * @generated from field: double seconds = 4;
+   */
+  seconds: number;
+};
+
+/**
+ * Describes the message narbor.store.v1.PutComputedRequest.
+ * Use `create(PutComputedRequestSchema)` to create a new message.
+ */
+export const PutComputedRequestSchema: GenMessage<PutComputedRequest> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 19);
+
+/**
+ * @generated from message narbor.store.v1.PutComputedResponse
+ */
+export type PutComputedResponse = Message<"narbor.store.v1.PutComputedResponse"> & {
+};
+
+/**
+ * Describes the message narbor.store.v1.PutComputedResponse.
+ * Use `create(PutComputedResponseSchema)` to create a new message.
+ */
+export const PutComputedResponseSchema: GenMessage<PutComputedResponse> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 20);
+
+/**
+ * @generated from message narbor.store.v1.ComputedKind
+ */
+export type ComputedKind = Message<"narbor.store.v1.ComputedKind"> & {
+  /**
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: uint64 entries = 2;
+   */
+  entries: bigint;
+
+  /**
+   * @generated from field: uint64 hits = 3;
+   */
+  hits: bigint;
+
+  /**
+   * @generated from field: uint64 misses = 4;
+   */
+  misses: bigint;
+
+  /**
+   * @generated from field: double seconds_saved = 5;
+   */
+  secondsSaved: number;
+};
+
+/**
+ * Describes the message narbor.store.v1.ComputedKind.
+ * Use `create(ComputedKindSchema)` to create a new message.
+ */
+export const ComputedKindSchema: GenMessage<ComputedKind> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 21);
+
+/**
+ * @generated from message narbor.store.v1.GetComputedStatsRequest
+ */
+export type GetComputedStatsRequest = Message<"narbor.store.v1.GetComputedStatsRequest"> & {
+};
+
+/**
+ * Describes the message narbor.store.v1.GetComputedStatsRequest.
+ * Use `create(GetComputedStatsRequestSchema)` to create a new message.
+ */
+export const GetComputedStatsRequestSchema: GenMessage<GetComputedStatsRequest> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 22);
+
+/**
+ * @generated from message narbor.store.v1.GetComputedStatsResponse
+ */
+export type GetComputedStatsResponse = Message<"narbor.store.v1.GetComputedStatsResponse"> & {
+  /**
+   * In the order of kinds.
+   *
+   * @generated from field: repeated narbor.store.v1.ComputedKind kinds = 1;
+   */
+  kinds: ComputedKind[];
+};
+
+/**
+ * Describes the message narbor.store.v1.GetComputedStatsResponse.
+ * Use `create(GetComputedStatsResponseSchema)` to create a new message.
+ */
+export const GetComputedStatsResponseSchema: GenMessage<GetComputedStatsResponse> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 23);
+
+/**
+ * @generated from message narbor.store.v1.ClearComputedRequest
+ */
+export type ClearComputedRequest = Message<"narbor.store.v1.ClearComputedRequest"> & {
+};
+
+/**
+ * Describes the message narbor.store.v1.ClearComputedRequest.
+ * Use `create(ClearComputedRequestSchema)` to create a new message.
+ */
+export const ClearComputedRequestSchema: GenMessage<ClearComputedRequest> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 24);
+
+/**
+ * @generated from message narbor.store.v1.ClearComputedResponse
+ */
+export type ClearComputedResponse = Message<"narbor.store.v1.ClearComputedResponse"> & {
+  /**
+   * How many there were.
+   *
+   * @generated from field: uint64 entries = 1;
+   */
+  entries: bigint;
+};
+
+/**
+ * Describes the message narbor.store.v1.ClearComputedResponse.
+ * Use `create(ClearComputedResponseSchema)` to create a new message.
+ */
+export const ClearComputedResponseSchema: GenMessage<ClearComputedResponse> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 25);
+
+/**
  * @generated from message narbor.store.v1.DeletePathInfoRequest
  */
 export type DeletePathInfoRequest = Message<"narbor.store.v1.DeletePathInfoRequest"> & {
@@ -411,7 +604,7 @@ export type DeletePathInfoRequest = Message<"narbor.store.v1.DeletePathInfoReque
  * Use `create(DeletePathInfoRequestSchema)` to create a new message.
  */
 export const DeletePathInfoRequestSchema: GenMessage<DeletePathInfoRequest> = /*@__PURE__*/
-  messageDesc(file_narbor_store_v1_rpc_store, 17);
+  messageDesc(file_narbor_store_v1_rpc_store, 26);
 
 /**
  * @generated from message narbor.store.v1.DeletePathInfoResponse
@@ -430,7 +623,7 @@ export type DeletePathInfoResponse = Message<"narbor.store.v1.DeletePathInfoResp
  * Use `create(DeletePathInfoResponseSchema)` to create a new message.
  */
 export const DeletePathInfoResponseSchema: GenMessage<DeletePathInfoResponse> = /*@__PURE__*/
-  messageDesc(file_narbor_store_v1_rpc_store, 18);
+  messageDesc(file_narbor_store_v1_rpc_store, 27);
 
 /**
  * How the sizes of directories are counted.
@@ -544,6 +737,46 @@ export const StoreService: GenService<{
     methodKind: "unary";
     input: typeof DeleteDocumentRequestSchema;
     output: typeof DeleteDocumentResponseSchema;
+  },
+  /**
+   * What someone has computed from content, by that content. NOT_FOUND when it is not known.
+   *
+   * @generated from rpc narbor.store.v1.StoreService.GetComputed
+   */
+  getComputed: {
+    methodKind: "unary";
+    input: typeof GetComputedRequestSchema;
+    output: typeof GetComputedResponseSchema;
+  },
+  /**
+   * Remember what was computed, for all who use this store. It may be forgotten at any time.
+   *
+   * @generated from rpc narbor.store.v1.StoreService.PutComputed
+   */
+  putComputed: {
+    methodKind: "unary";
+    input: typeof PutComputedRequestSchema;
+    output: typeof PutComputedResponseSchema;
+  },
+  /**
+   * How many values there are of each kind, and what they were good for.
+   *
+   * @generated from rpc narbor.store.v1.StoreService.GetComputedStats
+   */
+  getComputedStats: {
+    methodKind: "unary";
+    input: typeof GetComputedStatsRequestSchema;
+    output: typeof GetComputedStatsResponseSchema;
+  },
+  /**
+   * Forget all that was computed.
+   *
+   * @generated from rpc narbor.store.v1.StoreService.ClearComputed
+   */
+  clearComputed: {
+    methodKind: "unary";
+    input: typeof ClearComputedRequestSchema;
+    output: typeof ClearComputedResponseSchema;
   },
   /**
    * Forget a store path.
