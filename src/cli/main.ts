@@ -2,6 +2,7 @@
 /** The `narbor` command. */
 import { setMaxListeners } from "node:events";
 import { Command, CommanderError } from "commander";
+import { addCacheCommand } from "./commands/cache.ts";
 import { addCatCommand } from "./commands/cat.ts";
 import { addExportCommand } from "./commands/export.ts";
 import { addImageCommand } from "./commands/image.ts";
@@ -51,6 +52,7 @@ Begin with:
   addLsCommand(program);
   addCatCommand(program, interrupt.signal);
   addInfoCommand(program);
+  addCacheCommand(program, interrupt.signal);
   addVerifyCommand(program, interrupt.signal);
   if (argv[2] !== "serve") process.once("SIGINT", () => interrupt.abort(new Error("interrupted")));
   try {

@@ -7,6 +7,7 @@
  */
 import { availableParallelism } from "node:os";
 import { promisify } from "node:util";
+import { _NapiBindings as bindings } from "@cloudpss/zstd/napi";
 import { constants, createBrotliCompress, gzip } from "node:zlib";
 
 import { linkSignal } from "../concurrency/linked-signal.ts";
@@ -33,6 +34,8 @@ const GZIP_MEMBER_BYTES = 1024 * 1024;
 /** Frames, members and blocks under way in threads at once: while one waits for its turn to go out, no processor should. */
 const PIECES_AHEAD = availableParallelism() + 2;
 const FASTEST = 1;
+/** To be remembered with what was compressed: another version may give other bytes. Its first number is that of how the input is cut. */
+export const ENCODER_VERSION = `1 zlib ${process.versions.zlib} zstd ${bindings.version}`;
 /** The largest window that brotli uses at this quality, which also tells how much it takes at once: 256 KiB. */
 const BROTLI_WINDOW_BITS = 18;
 

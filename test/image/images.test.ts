@@ -6,8 +6,10 @@ import { compress } from "../../src/compression/compress.ts";
 import { findImages, listImageNames } from "../../src/image/image-catalog.ts";
 import type { NamedImages } from "../../src/image/image-record.ts";
 import { importImages } from "../../src/image/import-images.ts";
-import type { ImageFormat } from "../../src/image/plan-image.ts";
-import { planImage } from "../../src/image/plan-image.ts";
+import type { ImageFormat } from "../../src/image/image-archive.ts";
+import { dockerArchive, imageArchiveSize, ociArchive } from "../../src/image/image-archive.ts";
+import { importedImage } from "../../src/image/image-source.ts";
+import type { LayerCompression } from "../../src/image/layer-digests.ts";
 import { planRecipe } from "../../src/render/render-recipe.ts";
 import { renderArchive } from "../../src/render/segments.ts";
 import type { Store } from "../../src/store/store.ts";
@@ -39,10 +41,12 @@ async function importMembersOf(store: Store, members: readonly TarMember[], name
   return (await importImages(sourceOf(tarOf(members)), store, { name })).images;
 }
 
-async function exported(store: Store, images: NamedImages, format: ImageFormat): Promise<Buffer> {
-  const { plan } = await planImage(images, format, store.blobs);
-  const bytes = await collect(renderArchive(plan, store));
-  expect(bytes.length).toBe(plan.size);
+const PLAIN: LayerCompression = { codec: "none", level: undefined };
+
+async function exported(store: Store, { name, images }: NamedImages, format: ImageFormat, compression = PLAIN): Promise<Buffer> {
+  const sources = await Promise.all(images.map(async (image) => await importedImage(image, store)));
+  const bytes = await collect((format === "oci" ? ociArchive : dockerArchive)(sources, store, { name, compression }));
+  if (compression === PLAIN) expect(bytes.length).toBe(imageArchiveSize(sources, format, name));
   return Buffer.from(bytes);
 }
 
@@ -205,19 +209,26 @@ describe("importImages()", () => {
   });
 });
 
-describe("planImage()", () => {
-  test.for(["docker", "oci"] as const)("gives a %s archive that can be taken in again, the same every time", async (format) => {
+describe("dockerArchive() and ociArchive()", () => {
+  test.for([
+    ["docker", PLAIN],
+    ["oci", PLAIN],
+    ["oci", { codec: "gzip", level: 6 }],
+    ["oci", { codec: "zstd", level: 3 }],
+  ] as const)("give a %s archive that can be taken in again, the same every time: %o", async ([format, compression]) => {
     await using store = new MemoryStore();
     const [named] = await importMembersOf(store, dockerMembers([imageOf([BASE, TOP, BASE])]));
-    const archive = await exported(store, named as NamedImages, format);
-    expectBytes(await exported(store, named as NamedImages, format), archive);
+    const archive = await exported(store, named as NamedImages, format, compression);
+    expectBytes(await exported(store, named as NamedImages, format, compression), archive);
+    await store.computed.clear();
+    expectBytes(await exported(store, named as NamedImages, format, compression), archive);
     await using other = new MemoryStore();
     await importImages(sourceOf(archive), other);
     expect(await findImages("hello:latest", other)).toMatchObject({ images: [{ id: named?.images[0]?.id }] });
     await expectImage(other, "hello:latest", imageOf([BASE, TOP, BASE]));
   });
 
-  test("gives all platforms in an OCI layout, and refuses several for docker", async () => {
+  test("give all platforms in an OCI layout, and refuses several for docker", async () => {
     await using store = new MemoryStore();
     const arm = imageOf([TOP], { architecture: "arm64" });
     const [named] = await importMembersOf(store, ociMembers([HELLO, arm], { nested: true }));

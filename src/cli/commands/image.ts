@@ -2,26 +2,37 @@
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { Option, type Command } from "commander";
+import type { CallOptions } from "../../castore/call-options.ts";
 import { NarborError } from "../../errors.ts";
 import { directoryMembers } from "../../image/archive-members.ts";
 import { findImages, listImageNames, removeImages } from "../../image/image-catalog.ts";
 import type { ImageRecord, NamedImages } from "../../image/image-record.ts";
 import type { ImportedImages, ImportImagesOptions } from "../../image/import-images.ts";
 import { importImages, importMembers } from "../../image/import-images.ts";
-import type { ImageFormat } from "../../image/plan-image.ts";
-import { planImage } from "../../image/plan-image.ts";
-import { renderArchive } from "../../render/segments.ts";
+import type { ImageFormat } from "../../image/image-archive.ts";
+import { describeImages } from "../../image/image-archive.ts";
+import { closureImage, importedImage } from "../../image/image-source.ts";
+import type { ImageSource } from "../../image/image-source.ts";
+import { STORE_DIR } from "../../nix/store-path.ts";
 import type { Store } from "../../store/store.ts";
 import { EXIT_OK, exitCodeOf } from "../exit-code.ts";
+import { findStorePath } from "../tree-address.ts";
 import { formatBytes, printError, startProgress } from "../output.ts";
 import type { StoreOption } from "../store-option.ts";
 import { addStoreOption, openNamedStore } from "../store-option.ts";
+import { DEFAULT_MAX_LAYERS, DEFAULT_PLATFORM, findWholeClosure, imageArchiveOf, imageNameOf, layerCompression, parseLayers } from "../image-output.ts";
 import type { OutputOptions } from "../write-output.ts";
-import { addOutputOptions, checkOutput, printWritten, writeArchive } from "../write-output.ts";
+import { addOutputOptions, checkLevel, checkOutput, levelOf, printWritten, writeArchive } from "../write-output.ts";
 
 interface ExportOptions extends StoreOption, OutputOptions {
   readonly format: ImageFormat;
   readonly platform?: string;
+}
+
+interface DescribeOptions extends StoreOption, Pick<OutputOptions, "level"> {
+  readonly platform?: string;
+  readonly maxLayers: number;
+  readonly compression: "none" | "gzip" | "zstd";
 }
 
 interface JsonOption extends StoreOption {
@@ -31,10 +42,11 @@ interface JsonOption extends StoreOption {
 const READ_BYTES = 256 * 1024;
 
 export function addImageCommand(program: Command, signal: AbortSignal): void {
-  const image = program.command("image").summary("container images: import, ls, inspect, export, rm").description("Take container images in, show them, and give them out again: every layer byte for byte.");
+  const image = program.command("image").summary("container images: import, ls, inspect, describe, export, rm").description("Take container images in, show them, and give them out again: every layer byte for byte.");
   addImport(image, signal);
   addLs(image, signal);
   addInspect(image, signal);
+  addDescribe(image, signal);
   addExport(image, signal);
   addRm(image, signal);
 }
@@ -161,7 +173,7 @@ function addInspect(image: Command, signal: AbortSignal): void {
   const command = image.command("inspect").summary("what is known of an image").description("Print what is known of an image as JSON: platforms, configuration digests, and of each layer its diffID and size.").argument("<name>", "as `narbor image ls` has it");
   addStoreOption(command).action(async (name: string, options: StoreOption) => {
     await using store = await openNamedStore(command, options.store);
-    const { images } = await findNamed(name, store, signal);
+    const { images } = await findNamed(name, store, { signal });
     const platforms = images.map((each) => ({
       platform: each.platform,
       id: each.id,
@@ -170,6 +182,42 @@ function addInspect(image: Command, signal: AbortSignal): void {
     }));
     process.stdout.write(`${JSON.stringify({ name, platforms }, undefined, 2)}\n`);
   });
+}
+
+function addDescribe(image: Command, signal: AbortSignal): void {
+  const command = image
+    .command("describe")
+    .summary("the manifest that an image has, or a closure would have")
+    .description("Print the OCI manifest's digest, and what is in it, as JSON, without making the image: what `narbor image export --format oci`, or `narbor export --format oci --closure` of a store path, would write. Digests that are remembered are not computed again.")
+    .argument("<name>", "as `narbor image ls` has it, or a store path, with all that it refers to")
+    .option("--platform <platform>", "of several; of a store path's image")
+    .option("--max-layers <number>", "of a store path's image", parseLayers, DEFAULT_MAX_LAYERS)
+    .addOption(new Option("--compression <codec>", "of the layers").choices(["none", "gzip", "zstd"]).default("none"))
+    .option("--level <number>", "of compression", Number);
+  addStoreOption(command).action(async (name: string, options: DescribeOptions) => {
+    checkLevel(command, options);
+    await using store = await openNamedStore(command, options.store);
+    const { sources, imageName } = await findSources(name, options, store, { signal });
+    const compression = layerCompression(options.compression, levelOf(options));
+    const { manifests, ...summary } = await describeImages(sources, store, { name: imageName, compression, signal });
+    process.stdout.write(`${JSON.stringify({ name: imageName, ...summary, manifests: manifests.map((bytes) => JSON.parse(Buffer.from(bytes).toString()) as unknown) }, undefined, 2)}\n`);
+  });
+}
+
+async function findSources(name: string, { platform, maxLayers }: DescribeOptions, store: Store, callOptions: CallOptions): Promise<{ readonly sources: readonly ImageSource[]; readonly imageName: string | undefined }> {
+  if (name.startsWith(`${STORE_DIR}/`)) {
+    const path = await findStorePath(name, store);
+    const closure = await findWholeClosure(path, store, callOptions);
+    return { sources: [await closureImage(closure, store, { platform: platform ?? DEFAULT_PLATFORM, maxLayers }, callOptions)], imageName: imageNameOf(path) };
+  }
+  const named = choosePlatform(await findNamed(name, store, callOptions), platform);
+  return { sources: await importedImages(named, store, callOptions), imageName: named.images.some(({ id }) => id === named.name) ? undefined : named.name };
+}
+
+async function importedImages({ images }: NamedImages, store: Store, callOptions: CallOptions): Promise<readonly ImageSource[]> {
+  const sources: ImageSource[] = [];
+  for (const each of images) sources.push(await importedImage(each, store, callOptions));
+  return sources;
 }
 
 function addExport(image: Command, signal: AbortSignal): void {
@@ -184,10 +232,12 @@ function addExport(image: Command, signal: AbortSignal): void {
   addStoreOption(command).action(async (name: string, options: ExportOptions) => {
     checkOutput(command, options);
     await using store = await openNamedStore(command, options.store);
-    const named = await findNamed(name, store, signal);
-    const { plan, digest } = await planImage(choosePlatform(named, options.platform), options.format, store.blobs, { signal });
-    const { digest: fileDigest, ...written } = await writeArchive({ label: name, size: plan.size, bytes: renderArchive(plan, store, { signal }) }, options, signal);
-    printWritten({ name: named.name, format: options.format, compression: options.compression, ...(digest && { manifestDigest: digest }), digest: fileDigest, size: written.size, writtenBytes: written.writtenBytes }, options);
+    const named = await findNamed(name, store, { signal });
+    const chosen = choosePlatform(named, options.platform);
+    const isNamed = !chosen.images.some(({ id }) => id === named.name);
+    const { archive, summary } = imageArchiveOf(name, await importedImages(chosen, store, { signal }), { ...options, name: isNamed ? named.name : undefined }, store, { signal });
+    const written = await writeArchive(archive, options.output, signal);
+    printWritten({ name: named.name, format: options.format, compression: options.compression, ...written, ...summary() }, options);
   });
 }
 
@@ -199,8 +249,8 @@ function addRm(image: Command, signal: AbortSignal): void {
   });
 }
 
-async function findNamed(name: string, store: Store, signal: AbortSignal): Promise<NamedImages> {
-  const found = (await findImages(name, store, { signal })) ?? (name.includes(":") ? undefined : await findImages(`${name}:latest`, store, { signal }));
+async function findNamed(name: string, store: Store, callOptions: CallOptions): Promise<NamedImages> {
+  const found = (await findImages(name, store, callOptions)) ?? (name.includes(":") ? undefined : await findImages(`${name}:latest`, store, callOptions));
   if (found === undefined) throw notHere(name);
   return found;
 }
