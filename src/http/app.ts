@@ -8,6 +8,8 @@ import type { Store } from "../store/store.ts";
 import { documentKind, getDocument, putDocument } from "./documents.ts";
 import type { HttpAnswer, HttpRequest } from "./exchange.ts";
 import { textAnswer } from "./exchange.ts";
+import { getExport, parseExportTarget } from "./exports.ts";
+import { getImages, putImages } from "./images.ts";
 import { getCastoreNar, getNarFile } from "./nar-download.ts";
 import { parseNarFileName } from "./nar-file-name.ts";
 import { putNar } from "./nar-upload.ts";
@@ -66,6 +68,9 @@ async function read(request: HttpRequest, { store, allowWrites, priority }: AppO
   if (listingHash !== undefined) return await getListing(request, listingHash, store);
   const kind = documentKind(path);
   if (kind !== undefined) return await getDocument(request, kind.contentType, store);
+  const target = parseExportTarget(path);
+  if (target !== undefined) return await getExport(request, target, store);
+  if (path === "v1/images") return await getImages(request, store);
   if (path === "healthz") return textAnswer(200, "ok\n");
   if (path === "") return indexAnswer(request, allowWrites);
   throw notFound(path);
@@ -81,6 +86,7 @@ async function write(request: HttpRequest, { store, requireReferences, maxNarByt
   if (listingHash !== undefined) return await putListing(request, listingHash);
   const kind = documentKind(path);
   if (kind !== undefined) return await putDocument(request, kind.limit, store);
+  if (path === "v1/images") return await uploads(() => putImages(request, store, maxNarBytes));
   if (path === "nix-cache-info") return await putCacheInfo(request);
   throw new NarborError("ERR_INVALID", `Nothing can be uploaded to ${JSON.stringify(`/${path.slice(0, 200)}`)}`);
 }

@@ -7,6 +7,8 @@ export interface HttpAnswer {
   readonly status: number;
   readonly headers?: OutgoingHttpHeaders;
   readonly body?: string | Uint8Array | AsyncIterable<Uint8Array>;
+  /** Headers that are known when the body has gone out; such a body has no Content-Length. */
+  readonly trailers?: { readonly names: readonly string[]; readonly values: () => Readonly<Record<string, string>> };
 }
 
 /** A request. */
@@ -63,7 +65,8 @@ function cutOff(cause?: unknown): NarborError {
 
 /** Write an answer, with backpressure. A body that fails after the headers went out breaks the connection: the client must not take it for whole. */
 export async function writeAnswer(response: ServerResponse, answer: HttpAnswer, isHead: boolean, idleMilliseconds: number): Promise<void> {
-  const { status, headers = {}, body } = answer;
+  const { status, body, trailers } = answer;
+  const headers = trailers === undefined ? (answer.headers ?? {}) : { ...answer.headers, trailer: trailers.names.join(", ") };
   if (body === undefined) {
     response.writeHead(status, headers).end();
     return;
@@ -84,6 +87,7 @@ export async function writeAnswer(response: ServerResponse, answer: HttpAnswer, 
       if (response.destroyed) return;
       if (!response.write(chunk)) await drained(response, idleMilliseconds);
     }
+    if (trailers !== undefined) response.addTrailers(trailers.values());
     response.end();
   } catch (error) {
     response.destroy();

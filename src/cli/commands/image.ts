@@ -11,20 +11,19 @@ import type { ImportedImages, ImportImagesOptions } from "../../image/import-ima
 import { importImages, importMembers } from "../../image/import-images.ts";
 import type { ImageFormat } from "../../image/image-archive.ts";
 import { describeImages } from "../../image/image-archive.ts";
-import { closureImage, importedImage } from "../../image/image-source.ts";
 import type { ImageSource } from "../../image/image-source.ts";
 import { STORE_DIR } from "../../nix/store-path.ts";
+import { DEFAULT_MAX_LAYERS, imageNameOf, imageOfClosure, importedImages, layerCompression, nameOf, planImageExport } from "../../image/plan-export.ts";
 import type { Store } from "../../store/store.ts";
 import { EXIT_OK, exitCodeOf } from "../exit-code.ts";
 import { findStorePath } from "../tree-address.ts";
 import { formatBytes, printError, startProgress } from "../output.ts";
 import type { StoreOption } from "../store-option.ts";
 import { addStoreOption, openNamedStore } from "../store-option.ts";
-import { DEFAULT_MAX_LAYERS, DEFAULT_PLATFORM, findWholeClosure, imageArchiveOf, imageNameOf, layerCompression, parseLayers } from "../image-output.ts";
 import type { OutputOptions } from "../write-output.ts";
-import { addOutputOptions, checkLevel, checkOutput, levelOf, printWritten, writeArchive } from "../write-output.ts";
+import { addCompressionOptions, addOutputOptions, checkExportUsage, checkOutput, parseNumber, printWritten, writeArchive } from "../write-output.ts";
 
-interface ExportOptions extends StoreOption, OutputOptions {
+interface ImageExportOptions extends StoreOption, OutputOptions {
   readonly format: ImageFormat;
   readonly platform?: string;
 }
@@ -191,53 +190,41 @@ function addDescribe(image: Command, signal: AbortSignal): void {
     .description("Print the OCI manifest's digest, and what is in it, as JSON, without making the image: what `narbor image export --format oci`, or `narbor export --format oci --closure` of a store path, would write. Digests that are remembered are not computed again.")
     .argument("<name>", "as `narbor image ls` has it, or a store path, with all that it refers to")
     .option("--platform <platform>", "of several; of a store path's image")
-    .option("--max-layers <number>", "of a store path's image", parseLayers, DEFAULT_MAX_LAYERS)
-    .addOption(new Option("--compression <codec>", "of the layers").choices(["none", "gzip", "zstd"]).default("none"))
-    .option("--level <number>", "of compression", Number);
+    .option("--max-layers <number>", "of a store path's image", parseNumber, DEFAULT_MAX_LAYERS);
+  addCompressionOptions(command, ["none", "gzip", "zstd"]);
   addStoreOption(command).action(async (name: string, options: DescribeOptions) => {
-    checkLevel(command, options);
+    checkExportUsage(command, { ...options, format: "oci" });
     await using store = await openNamedStore(command, options.store);
     const { sources, imageName } = await findSources(name, options, store, { signal });
-    const compression = layerCompression(options.compression, levelOf(options));
-    const { manifests, ...summary } = await describeImages(sources, store, { name: imageName, compression, signal });
+    const { manifests, ...summary } = await describeImages(sources, store, { name: imageName, compression: layerCompression(options), signal });
     process.stdout.write(`${JSON.stringify({ name: imageName, ...summary, manifests: manifests.map((bytes) => JSON.parse(Buffer.from(bytes).toString()) as unknown) }, undefined, 2)}\n`);
   });
 }
 
-async function findSources(name: string, { platform, maxLayers }: DescribeOptions, store: Store, callOptions: CallOptions): Promise<{ readonly sources: readonly ImageSource[]; readonly imageName: string | undefined }> {
+async function findSources(name: string, options: DescribeOptions, store: Store, callOptions: CallOptions): Promise<{ readonly sources: readonly ImageSource[]; readonly imageName: string | undefined }> {
   if (name.startsWith(`${STORE_DIR}/`)) {
     const path = await findStorePath(name, store);
-    const closure = await findWholeClosure(path, store, callOptions);
-    return { sources: [await closureImage(closure, store, { platform: platform ?? DEFAULT_PLATFORM, maxLayers }, callOptions)], imageName: imageNameOf(path) };
+    return { sources: [await imageOfClosure(path, options, store, callOptions)], imageName: imageNameOf(path) };
   }
-  const named = choosePlatform(await findNamed(name, store, callOptions), platform);
-  return { sources: await importedImages(named, store, callOptions), imageName: named.images.some(({ id }) => id === named.name) ? undefined : named.name };
-}
-
-async function importedImages({ images }: NamedImages, store: Store, callOptions: CallOptions): Promise<readonly ImageSource[]> {
-  const sources: ImageSource[] = [];
-  for (const each of images) sources.push(await importedImage(each, store, callOptions));
-  return sources;
+  const named = await findNamed(name, store, callOptions);
+  return { sources: await importedImages(named, options.platform, store, callOptions), imageName: nameOf(named) };
 }
 
 function addExport(image: Command, signal: AbortSignal): void {
   const command = image
     .command("export")
     .summary("give an image out as an archive")
-    .description("Write an image as an archive that docker, podman, skopeo and crane read. Layers are what they were, byte for byte.")
+    .description("Write an image as an archive that docker, podman, containerd, skopeo and crane read. Layers are what they were, byte for byte.")
     .argument("<name>", "as `narbor image ls` has it")
     .addOption(new Option("--format <format>", "of the archive").choices(["docker", "oci"]).default("docker"))
     .option("--platform <platform>", "of several, such as linux/arm64");
   addOutputOptions(command, ["none", "gzip", "zstd"]).addHelpText("after", "\nExample:\n  narbor image export hello | docker load");
-  addStoreOption(command).action(async (name: string, options: ExportOptions) => {
+  addStoreOption(command).action(async (name: string, options: ImageExportOptions) => {
     checkOutput(command, options);
     await using store = await openNamedStore(command, options.store);
     const named = await findNamed(name, store, { signal });
-    const chosen = choosePlatform(named, options.platform);
-    const isNamed = !chosen.images.some(({ id }) => id === named.name);
-    const { archive, summary } = imageArchiveOf(name, await importedImages(chosen, store, { signal }), { ...options, name: isNamed ? named.name : undefined }, store, { signal });
-    const written = await writeArchive(archive, options.output, signal);
-    printWritten({ name: named.name, format: options.format, compression: options.compression, ...written, ...summary() }, options);
+    const written = await writeArchive(name, await planImageExport(named, options, store, { signal }), options.output);
+    printWritten({ name: named.name, format: options.format, compression: options.compression, ...written }, options);
   });
 }
 
@@ -253,13 +240,6 @@ async function findNamed(name: string, store: Store, callOptions: CallOptions): 
   const found = (await findImages(name, store, callOptions)) ?? (name.includes(":") ? undefined : await findImages(`${name}:latest`, store, callOptions));
   if (found === undefined) throw notHere(name);
   return found;
-}
-
-function choosePlatform({ name, images }: NamedImages, platform: string | undefined): NamedImages {
-  if (platform === undefined) return { name, images };
-  const chosen = images.filter((each) => each.platform === platform);
-  if (chosen.length === 0) throw new NarborError("ERR_NOT_FOUND", `${name} is not here for ${platform}, but for ${images.map((each) => each.platform).join(", ")}`);
-  return { name, images: chosen };
 }
 
 function notHere(name: string): NarborError {

@@ -1,0 +1,197 @@
+/** What is given out, in any format: looked up beforehand, and then rendered, hashed, compressed and hashed again in one pass. */
+import { toHex } from "../bytes/text-encoding.ts";
+import type { CallOptions } from "../castore/call-options.ts";
+import type { Node } from "../castore/node.ts";
+import type { Codec } from "../compression/codec.ts";
+import { compress } from "../compression/compress.ts";
+import { NarborError } from "../errors.ts";
+import { Sha256Tap } from "../hash/sha256.ts";
+import { formatStorePath, storePathHashPart } from "../nix/store-path.ts";
+import { planNar } from "../render/render-nar.ts";
+import { planTar } from "../render/render-tar.ts";
+import { renderArchive } from "../render/segments.ts";
+import { findClosure } from "../store/closure.ts";
+import type { PathInfo } from "../store/path-info.ts";
+import type { Store } from "../store/store.ts";
+import type { ImageFormat, ImageSummary } from "./image-archive.ts";
+import { dockerArchive, imageArchiveSize, ociArchive } from "./image-archive.ts";
+import type { NamedImages } from "./image-record.ts";
+import type { ImageSource } from "./image-source.ts";
+import { closureImage, importedImage } from "./image-source.ts";
+import type { LayerCompression } from "./layer-digests.ts";
+
+export type ExportFormat = "nar" | "tar" | ImageFormat;
+export type ExportCodec = Extract<Codec, "none" | "gzip" | "zstd" | "xz">;
+
+export interface ExportOptions {
+  readonly format: ExportFormat;
+  readonly compression: ExportCodec;
+  /** Of gzip and zstd. @default 6 and 3 */
+  readonly level?: number | undefined;
+  /** A store path with all that it refers to. */
+  readonly closure?: boolean | undefined;
+  /** Of an image. @default the store path's name and hash */
+  readonly name?: string | undefined;
+  /** Of an image that is made. @default that of this machine */
+  readonly platform?: string | undefined;
+  /** Of an image that is made. @default 100 */
+  readonly maxLayers?: number | undefined;
+}
+
+/** What was written. */
+export interface WrittenArchive extends Partial<ImageSummary> {
+  /** Bytes before compression as a whole. */
+  readonly size: number;
+  /** `sha256:…` before compression as a whole: a layer's diffID, when it is one. */
+  readonly uncompressedDigest: string;
+  readonly writtenBytes: number;
+  /** `sha256:…` of what was written. */
+  readonly digest: string;
+}
+
+/** An archive that can be given out, once. */
+export interface PlannedExport {
+  /** Bytes before compression as a whole; undefined for an OCI layout with compressed layers, which no one knows. */
+  readonly size: number | undefined;
+  /** Bytes that go out, where that is known. */
+  readonly outputSize: number | undefined;
+  /** @param onBytes told how many bytes, of `size`, have passed */
+  render(onBytes?: (bytes: number) => void): AsyncIterable<Uint8Array>;
+  /** When all has been rendered. */
+  written(): WrittenArchive;
+}
+
+const LEVELS = { gzip: { lowest: 1, highest: 9, usual: 6 }, zstd: { lowest: -7, highest: 19, usual: 3 } } as const;
+const ARCHITECTURES: Readonly<Partial<Record<NodeJS.Architecture, string>>> = { x64: "amd64", ia32: "386" };
+/** Of images that are made here. */
+export const DEFAULT_PLATFORM = `linux/${ARCHITECTURES[process.arch] ?? process.arch}`;
+/** As dockerTools has it. */
+export const DEFAULT_MAX_LAYERS = 100;
+/** Docker takes no more. */
+const MAX_LAYERS = 127;
+
+/** @throws NarborError ERR_INVALID for options that do not go together, or that there are not */
+export function checkExportOptions({ format, compression, level, closure, maxLayers }: ExportOptions): void {
+  if (format === "nar" && closure === true) throw invalid("a NAR holds one tree, a closure goes with tar, docker or oci");
+  if (format === "oci" && compression === "xz") throw invalid("layers of an OCI layout are compressed with none, gzip or zstd");
+  if (maxLayers !== undefined && !(Number.isInteger(maxLayers) && maxLayers >= 1 && maxLayers <= MAX_LAYERS)) throw invalid(`there are 1 to ${MAX_LAYERS} layers, found ${maxLayers}`);
+  if (level === undefined) return;
+  if (compression !== "gzip" && compression !== "zstd") throw invalid(`a level goes with gzip and zstd, not with ${compression}`);
+  const { lowest, highest } = LEVELS[compression];
+  if (!(Number.isInteger(level) && level >= lowest && level <= highest)) throw invalid(`the level of ${compression} is ${lowest} to ${highest}, found ${level}`);
+}
+
+/**
+ * Look up all that it takes to give out a tree, a store path or a closure.
+ *
+ * @param path when the tree is a store path's
+ * @throws NarborError ERR_INVALID, ERR_NOT_FOUND, ERR_DATA_LOSS
+ */
+export async function planExport(root: Node, path: PathInfo | undefined, options: ExportOptions, store: Store, callOptions: CallOptions = {}): Promise<PlannedExport> {
+  checkExportOptions(options);
+  const { format } = options;
+  if (path === undefined && (options.closure === true || format === "docker" || format === "oci")) throw invalid("only a store path has a closure, or becomes an image");
+  const paths = path === undefined ? [] : options.closure === true ? await findWholeClosure(path, store, callOptions) : [path];
+  if (format === "docker" || format === "oci") return planImages([await closureImage(paths, store, closureOptions(options), callOptions)], { ...options, format, name: options.name ?? (path && imageNameOf(path)) }, store, callOptions);
+  const trees = path === undefined ? [{ root, path: "" }] : paths.map(({ root: tree, storePath }) => ({ root: tree, path: formatStorePath(storePath).slice(1) }));
+  const plan = format === "tar" ? await planTar(trees, store, callOptions) : await planNar(root, store, callOptions);
+  return toExport(plan.size, () => renderArchive(plan, store, callOptions), options.compression, levelOf(options), callOptions);
+}
+
+/** Look up all that it takes to give out an image that was imported. @throws NarborError ERR_INVALID, ERR_NOT_FOUND, ERR_DATA_LOSS */
+export async function planImageExport(named: NamedImages, options: ExportOptions & { readonly format: ImageFormat }, store: Store, callOptions: CallOptions = {}): Promise<PlannedExport> {
+  checkExportOptions(options);
+  return planImages(await importedImages(named, options.platform, store, callOptions), { ...options, name: options.name ?? nameOf(named) }, store, callOptions);
+}
+
+/** The images of a name, or the one for a platform. @throws NarborError ERR_NOT_FOUND */
+export async function importedImages({ name, images }: NamedImages, platform: string | undefined, store: Store, callOptions: CallOptions): Promise<readonly ImageSource[]> {
+  const chosen = images.filter((image) => platform === undefined || image.platform === platform);
+  if (chosen.length === 0) throw new NarborError("ERR_NOT_FOUND", `${name} is not here for ${platform}, but for ${images.map((image) => image.platform).join(", ")}`);
+  const sources: ImageSource[] = [];
+  for (const image of chosen) sources.push(await importedImage(image, store, callOptions));
+  return sources;
+}
+
+/** An image of a store path with all that it refers to. @throws NarborError ERR_NOT_FOUND, ERR_DATA_LOSS */
+export async function imageOfClosure(path: PathInfo, options: Pick<ExportOptions, "platform" | "maxLayers">, store: Store, callOptions: CallOptions): Promise<ImageSource> {
+  return await closureImage(await findWholeClosure(path, store, callOptions), store, closureOptions(options), callOptions);
+}
+
+/** The name of imported images; undefined for those that have none. */
+export function nameOf({ name, images }: NamedImages): string | undefined {
+  return images.some(({ id }) => id === name) ? undefined : name;
+}
+
+/** As dockerTools does it: a path's name, and its hash as the tag. */
+export function imageNameOf({ storePath: { name, digest } }: PathInfo): string {
+  // Docker's names have no capitals, and begin and end with a letter or digit.
+  return `${name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-|-$/g, "") || "image"}:${storePathHashPart(digest)}`;
+}
+
+/** How layers of an OCI layout are compressed. */
+export function layerCompression({ compression, level }: Pick<ExportOptions, "compression" | "level">): LayerCompression {
+  return compression === "gzip" || compression === "zstd" ? { codec: compression, level: levelOf({ compression, level }) } : { codec: "none", level: undefined };
+}
+
+function planImages(images: readonly ImageSource[], options: ExportOptions & { readonly format: ImageFormat }, store: Store, callOptions: CallOptions): PlannedExport {
+  const { format, name } = options;
+  if (format === "docker") {
+    return toExport(imageArchiveSize(images, format, name), () => dockerArchive(images, store, { name, compression: { codec: "none", level: undefined }, ...callOptions }), options.compression, levelOf(options), callOptions);
+  }
+  const compression = layerCompression(options);
+  const size = compression.codec === "none" ? imageArchiveSize(images, format, name) : undefined;
+  return toExport(size, () => ociArchive(images, store, { name, compression, ...callOptions }), "none", undefined, callOptions);
+}
+
+function toExport(size: number | undefined, begin: () => AsyncGenerator<Uint8Array, ImageSummary | void, undefined>, codec: ExportCodec, level: number | undefined, { signal }: CallOptions): PlannedExport {
+  const archive = new Sha256Tap();
+  const output = new Sha256Tap();
+  let summary: Partial<ImageSummary> = {};
+  async function* plain(onBytes: ((bytes: number) => void) | undefined): AsyncGenerator<Uint8Array, void, undefined> {
+    const rendering = begin();
+    try {
+      let result = await rendering.next();
+      for (; result.done !== true; result = await rendering.next()) {
+        archive.update(result.value);
+        onBytes?.(archive.size);
+        yield result.value;
+      }
+      summary = result.value ?? {};
+    } finally {
+      await rendering.return(undefined);
+    }
+  }
+  return {
+    size,
+    outputSize: codec === "none" ? size : undefined,
+    render: (onBytes) => (codec === "none" ? plain(onBytes) : output.through(compress(plain(onBytes), codec, { signal, level }))),
+    written: () => {
+      const uncompressedDigest = `sha256:${toHex(archive.digest())}`;
+      const whole = codec === "none" ? { writtenBytes: archive.size, digest: uncompressedDigest } : { writtenBytes: output.size, digest: `sha256:${toHex(output.digest())}` };
+      return { size: archive.size, uncompressedDigest, ...whole, ...summary };
+    },
+  };
+}
+
+/** In the order of their names, so that an archive does not depend on how they were found. */
+async function findWholeClosure(path: PathInfo, store: Store, { signal }: CallOptions): Promise<readonly PathInfo[]> {
+  const closure = await findClosure([path], store, signal);
+  const known = new Set(closure.map(({ storePath }) => formatStorePath(storePath)));
+  const missing = closure.flatMap(({ references }) => references.map(formatStorePath)).find((reference) => !known.has(reference));
+  if (missing !== undefined) throw new NarborError("ERR_NOT_FOUND", `Cannot export the closure: ${missing}, which it refers to, is not in the store`);
+  return [...closure].sort((a, b) => (formatStorePath(a.storePath) < formatStorePath(b.storePath) ? -1 : 1));
+}
+
+function closureOptions({ platform = DEFAULT_PLATFORM, maxLayers = DEFAULT_MAX_LAYERS }: Pick<ExportOptions, "platform" | "maxLayers">): { readonly platform: string; readonly maxLayers: number } {
+  return { platform, maxLayers };
+}
+
+/** What was asked for, or what is sensible. */
+function levelOf({ compression, level }: Pick<ExportOptions, "compression" | "level">): number | undefined {
+  return level ?? (compression === "gzip" || compression === "zstd" ? LEVELS[compression].usual : undefined);
+}
+
+function invalid(why: string): NarborError {
+  return new NarborError("ERR_INVALID", `Cannot export that: ${why}`);
+}
