@@ -63,6 +63,7 @@ describe("narbor import", () => {
       entry: NET_TOOLS_ENTRY,
       narHash: NET_TOOLS_HASH,
       narSize: 464_152,
+      known: false,
     });
     expect(objects[2]).toEqual({ ...objects[0], input: NET_TOOLS });
     expect(objects[3]).toMatchObject({ type: "symlink", digest: null, size: 24, entry: "GhoSGC9uaXgvc3RvcmUvc29tZXdoZXJlZWxzZQ", narSize: 136 });
@@ -242,6 +243,23 @@ describe("a store that cannot be used", () => {
     expect(result.status).toBe(6);
     expect((await narbor("export", NET_TOOLS_ENTRY)).code).toBe(0);
   });
+});
+
+test("narbor import knows a file that was taken in before, by CLI or HTTP, and only hashes it", async () => {
+  const nar = join(directory, "large.nar");
+  const compressed = join(directory, "large.nar.gz");
+  const bytes = referenceNar({ type: "file", bytes: sampleBytes(3_000_000) });
+  await writeFile(nar, bytes);
+  await writeFile(compressed, gzipSync(bytes));
+  const known = async (input: string): Promise<unknown> => (JSON.parse((await narbor("import", "--json", input)).stdout) as { known: unknown }).known;
+  expect(await known(nar)).toBe(false);
+  expect(await known(nar)).toBe(true);
+  // Another file of another size, though with the same NAR in it; and one of the same size that is another.
+  expect(await known(compressed)).toBe(false);
+  expect(await known(compressed)).toBe(true);
+  await writeFile(nar, referenceNar({ type: "file", bytes: sampleBytes(3_000_000, 2) }));
+  expect(await known(nar)).toBe(false);
+  expect((await narbor("import", nar)).stdout).toContain("known     this very file was taken in before");
 });
 
 describe("narbor verify", () => {

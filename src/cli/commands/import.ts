@@ -5,14 +5,15 @@ import type { Command } from "commander";
 import { toBase64, toBase64Url } from "../../bytes/text-encoding.ts";
 import { encodeEntry } from "../../castore/directory-proto.ts";
 import type { Node } from "../../castore/node.ts";
-import { decompress } from "../../compression/decompress.ts";
 import { errorMessage } from "../../errors.ts";
 import { dumpFilesystem } from "../../ingest/dump-filesystem.ts";
 import type { ImportedNar } from "../../ingest/ingest-nar.ts";
-import { importNar } from "../../ingest/ingest-nar.ts";
+import { importNarFile } from "../../ingest/import-nar-file.ts";
+import { Sha256Tap } from "../../hash/sha256.ts";
 import { formatStorePath, makeSourceStorePath } from "../../nix/store-path.ts";
 import type { StorePath } from "../../nix/store-path.ts";
 import { formatSriHash, toNixHash } from "../../nix/nix-hash.ts";
+import { findKnownFile, rememberFile } from "../../store/known-file.ts";
 import type { Store } from "../../store/store.ts";
 import { parseCompressionOption } from "../compression-option.ts";
 import type { BlockCompression } from "../../backends/packs/pack-appender.ts";
@@ -65,6 +66,8 @@ Examples:
 
 interface ImportResult extends ImportedNar {
   readonly storePath: StorePath | undefined;
+  /** Whether the file was taken in before, and only hashed now. */
+  readonly isKnown: boolean;
 }
 
 function checkUsage(command: Command, inputs: readonly string[], { add, name }: ImportOptions): void {
@@ -82,6 +85,8 @@ function checkUsage(command: Command, inputs: readonly string[], { add, name }: 
 
 async function importInput(input: string, options: ImportOptions, store: Store, signal: AbortSignal): Promise<ImportResult> {
   const { source, totalBytes } = options.add === true ? { source: dumpFilesystem(input), totalBytes: undefined } : await openInput(input);
+  const known = totalBytes === undefined ? undefined : await findKnownFile(totalBytes, () => hashFile(input, signal), store, { signal });
+  if (known !== undefined) return { ...known, storePath: undefined, isKnown: true };
   const progress = startProgress(input, totalBytes);
   let readBytes = 0;
   let nodes = 0;
@@ -95,20 +100,27 @@ async function importInput(input: string, options: ImportOptions, store: Store, 
   try {
     const work = store.begin();
     // A directory is dumped, which cannot be taken for a compressed stream: a NAR begins with its magic.
-    const imported = await importNar(decompress(counted(), { signal }), {
+    const { nar: imported, file } = await importNarFile(counted(), {
       blobs: work.blobs,
       directories: work.directories,
       directorySizeProfile: await store.directorySizeProfile({ signal }),
       signal,
       onNode: () => nodes++,
     });
-    await work.nars.put(imported, undefined, { signal });
+    await work.nars.put(imported, totalBytes === undefined ? undefined : file, { signal });
     await work.commit();
+    if (totalBytes !== undefined) await rememberFile(file.fileSize, store, { signal });
     const storePath = options.add === true ? await register(options.name ?? basename(resolve(input)), imported, store) : undefined;
-    return { ...imported, storePath };
+    return { ...imported, storePath, isKnown: false };
   } finally {
     progress.stop();
   }
+}
+
+async function hashFile(path: string, signal: AbortSignal): Promise<Uint8Array> {
+  const file = new Sha256Tap();
+  for await (const bytes of createReadStream(path, { highWaterMark: READ_BYTES, signal })) file.update(bytes as Buffer);
+  return file.digest();
 }
 
 async function openInput(input: string): Promise<{ readonly source: AsyncIterable<Uint8Array>; readonly totalBytes: number | undefined }> {
@@ -130,12 +142,12 @@ async function register(name: string, { root, narSize, narSha256 }: ImportedNar,
 }
 
 function printResult(input: string, result: ImportResult, { json }: ImportOptions): void {
-  const { root, narSize, narSha256, storePath } = result;
+  const { root, narSize, narSha256, storePath, isKnown } = result;
   const entry = toBase64Url(encodeEntry(root));
   const narHash = formatSriHash(toNixHash("sha256", narSha256));
   if (json === true) {
     const { digest, size } = describeRoot(root);
-    const object = { input, type: root.type, digest, size, entry, narHash, narSize, ...(storePath !== undefined && { storePath: formatStorePath(storePath) }) };
+    const object = { input, type: root.type, digest, size, entry, narHash, narSize, known: isKnown, ...(storePath !== undefined && { storePath: formatStorePath(storePath) }) };
     process.stdout.write(`${JSON.stringify(object)}\n`);
     return;
   }
@@ -146,6 +158,7 @@ function printResult(input: string, result: ImportResult, { json }: ImportOption
     `  entry     ${entry}`,
     `  NAR hash  ${narHash}`,
     `  NAR size  ${narSize} bytes${narSize < 1000 ? "" : ` (${formatBytes(narSize)})`}`,
+    ...(isKnown ? ["  known     this very file was taken in before"] : []),
   ];
   process.stdout.write(`${lines.join("\n")}\n`);
 }
