@@ -1,6 +1,6 @@
 /**
  * gRPC clients that are not ours, against `narbor serve`: grpcurl, grpc-health-probe, the Remote Execution API's Go client, and gRPC's Go and C
- * implementations with messages made of what reflection says. `scripts/get-grpc-tools.sh` installs them.
+ * implementations with messages made of what reflection says. `scripts/get-interop-tools.sh` installs them.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -43,12 +43,12 @@ const PROBE_ENDS = { SERVING: 0, NO_CONNECTION: 2, CALL_FAILED: 3 } as const;
 
 /** Where the clients are. Where one is missing, CI fails; elsewhere a line says what is not covered. */
 function findTools(): string | undefined {
-  const directoryName = process.env["NARBOR_TEST_GRPC_TOOLS"] ?? "";
+  const directoryName = process.env["NARBOR_TEST_INTEROP_TOOLS"] ?? "";
   const missing = Object.values(PROGRAMS).filter((program) => !existsSync(join(directoryName, program)));
   if (directoryName !== "" && missing.length === 0) return resolve(directoryName);
-  if (directoryName !== "") throw new Error(`NARBOR_TEST_GRPC_TOOLS names ${directoryName}, with no ${missing.join(" and ")} in it`);
-  if (process.env["CI"] === "true") throw new Error("NARBOR_TEST_GRPC_TOOLS is not set, and CI must test with other people's gRPC clients");
-  console.log("not covered: gRPC clients that are not ours, as NARBOR_TEST_GRPC_TOOLS names no directory that scripts/get-grpc-tools.sh has made");
+  if (directoryName !== "") throw new Error(`NARBOR_TEST_INTEROP_TOOLS names ${directoryName}, with no ${missing.join(" and ")} in it`);
+  if (process.env["CI"] === "true") throw new Error("NARBOR_TEST_INTEROP_TOOLS is not set, and CI must test with other people's gRPC clients");
+  console.log("not covered: gRPC clients that are not ours, as NARBOR_TEST_INTEROP_TOOLS names no directory that scripts/get-interop-tools.sh has made");
   return undefined;
 }
 
