@@ -4,6 +4,7 @@ import type { CallOptions } from "../castore/call-options.ts";
 import { NarborError } from "../errors.ts";
 import { sha256 } from "../hash/sha256.ts";
 import { TAR_END, encodeTarHeader, tarPadding } from "../tar/tar-encoder.ts";
+import { repoTags } from "./image-name.ts";
 import type { ImageSource, LayerSource } from "./image-source.ts";
 import type { LayerCompression, LayerDescriptor, LayerServices } from "./layer-digests.ts";
 import { LayerDigests } from "./layer-digests.ts";
@@ -143,7 +144,7 @@ interface ArchiveFile {
 function dockerFiles({ image, layers }: DescribedImage, name: string | undefined): readonly ArchiveFile[] {
   const different = distinct([image]);
   const paths = image.layers.map((layer) => layerPath(different.indexOf(sameLayer(layer, different))));
-  const manifest = [{ Config: "config.json", RepoTags: name === undefined ? null : [name], Layers: paths }];
+  const manifest = [{ Config: "config.json", RepoTags: name === undefined ? null : repoTags(name), Layers: paths }];
   return [{ path: "config.json", bytes: image.config(layers.map(({ diffId }) => diffId)) }, json("manifest.json", manifest)];
 }
 

@@ -15,6 +15,7 @@ import type { PathInfo } from "../store/path-info.ts";
 import type { Store } from "../store/store.ts";
 import type { ImageFormat, ImageSummary } from "./image-archive.ts";
 import { dockerArchive, imageArchiveSize, ociArchive } from "./image-archive.ts";
+import { isImageName, repoTags } from "./image-name.ts";
 import type { NamedImages } from "./image-record.ts";
 import type { ImageSource } from "./image-source.ts";
 import { closureImage, importedImage } from "./image-source.ts";
@@ -71,7 +72,8 @@ export const DEFAULT_MAX_LAYERS = 100;
 const MAX_LAYERS = 127;
 
 /** @throws NarborError ERR_INVALID for options that do not go together, or that there are not */
-export function checkExportOptions({ format, compression, level, closure, maxLayers }: ExportOptions): void {
+export function checkExportOptions({ format, compression, level, closure, maxLayers, name }: ExportOptions): void {
+  if (name !== undefined && !(format === "docker" ? repoTags(name) !== null : isImageName(name))) throw invalid(`${JSON.stringify(name.slice(0, 200))} is no name for an image, such as hello:latest`);
   if (format === "nar" && closure === true) throw invalid("a NAR holds one tree, a closure goes with tar, docker or oci");
   if (format === "oci" && compression === "xz") throw invalid("layers of an OCI layout are compressed with none, gzip or zstd");
   if (maxLayers !== undefined && !(Number.isInteger(maxLayers) && maxLayers >= 1 && maxLayers <= MAX_LAYERS)) throw invalid(`there are 1 to ${MAX_LAYERS} layers, found ${maxLayers}`);
@@ -101,6 +103,7 @@ export async function planExport(root: Node, path: PathInfo | undefined, options
 /** Look up all that it takes to give out an image that was imported. @throws NarborError ERR_INVALID, ERR_NOT_FOUND, ERR_DATA_LOSS */
 export async function planImageExport(named: NamedImages, options: ExportOptions & { readonly format: ImageFormat }, store: Store, callOptions: CallOptions = {}): Promise<PlannedExport> {
   checkExportOptions(options);
+  // It may have been imported under a name that docker would not give; then it has none there.
   return planImages(await importedImages(named, options.platform, store, callOptions), { ...options, name: options.name ?? nameOf(named) }, store, callOptions);
 }
 

@@ -6,6 +6,7 @@ import type { CallOptions } from "../../castore/call-options.ts";
 import { NarborError } from "../../errors.ts";
 import { directoryMembers } from "../../image/archive-members.ts";
 import { findImages, listImageNames, removeImages } from "../../image/image-catalog.ts";
+import { isImageName } from "../../image/image-name.ts";
 import type { ImageRecord, NamedImages } from "../../image/image-record.ts";
 import type { ImportedImages, ImportImagesOptions } from "../../image/import-images.ts";
 import { importImages, importMembers } from "../../image/import-images.ts";
@@ -70,6 +71,7 @@ Examples:
     );
   addStoreOption(command).action(async (archives: string[], options: JsonOption & { readonly name?: string }) => {
     if (options.name !== undefined && archives.length > 1) command.error("error: --name goes with one archive", { exitCode: 2 });
+    if (options.name !== undefined && !isImageName(options.name)) command.error(`error: ${JSON.stringify(options.name)} is no name for an image, such as hello:latest`, { exitCode: 2 });
     if (archives.filter((archive) => archive === "-").length > 1) command.error("error: standard input can be read once only", { exitCode: 2 });
     await using store = await openNamedStore(command, options.store, { create: true });
     for (const archive of archives) {
