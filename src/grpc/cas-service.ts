@@ -4,6 +4,7 @@
  */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { collectBytes } from "../bytes/collect.ts";
+import { streamOf } from "../bytes/stream-of.ts";
 import { equalBytes } from "../bytes/compare-bytes.ts";
 import type { BlobRef, SmallBlob } from "../castore/blob-service.ts";
 import { blobRefKey, SMALL_BLOB_LIMIT, toSmallBlob } from "../castore/blob-service.ts";
@@ -137,7 +138,7 @@ async function decompressWhole(data: Uint8Array, compressor: Compressor_Value, s
     case Compressor_Value.IDENTITY:
       return data;
     case Compressor_Value.ZSTD:
-      return await collectBytes(decompress(once(data), { codec: "zstd", maxOutputBytes: size, signal: options.signal }), size, "a blob");
+      return await collectBytes(decompress(streamOf(data), { codec: "zstd", maxOutputBytes: size, signal: options.signal }), size, "a blob");
     case Compressor_Value.DEFLATE:
     case Compressor_Value.BROTLI:
     default:
@@ -146,13 +147,13 @@ async function decompressWhole(data: Uint8Array, compressor: Compressor_Value, s
 }
 
 async function compressWhole(bytes: Uint8Array, options: CallOptions): Promise<Uint8Array> {
-  return await collectBytes(compress(once(bytes), "zstd", options), Number.MAX_SAFE_INTEGER, "a blob");
+  return await collectBytes(compress(streamOf(bytes), "zstd", options), Number.MAX_SAFE_INTEGER, "a blob");
 }
 
 async function putAll(blobs: readonly SmallBlob[], store: Store, options: CallOptions): Promise<void> {
   const small = blobs.filter(({ size }) => size <= SMALL_BLOB_LIMIT);
   const large = blobs.filter(({ size }) => size > SMALL_BLOB_LIMIT);
-  await Promise.all([store.blobs.putMany(small, options), ...large.map(({ bytes }) => store.blobs.put(once(bytes), options))]);
+  await Promise.all([store.blobs.putMany(small, options), ...large.map(({ bytes }) => store.blobs.put(streamOf(bytes), options))]);
 }
 
 interface ReadBlob {
@@ -198,8 +199,4 @@ function statusOf(result: SmallBlob | NarborError | undefined): { readonly code:
   if (!(result instanceof Error)) return { code: RPC_STATUS.OK, message: "" };
   const { status, message } = toRpcFailure(result);
   return { code: status, message };
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
-  yield bytes;
 }

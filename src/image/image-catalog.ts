@@ -1,6 +1,8 @@
 /** Images and layers by name, kept as documents of a store. */
 import { collectBytes } from "../bytes/collect.ts";
-import { toSmallBlob } from "../castore/blob-service.ts";
+import { streamOf } from "../bytes/stream-of.ts";
+import type { BlobRef } from "../castore/blob-service.ts";
+import { SMALL_BLOB_LIMIT, toSmallBlob } from "../castore/blob-service.ts";
 import type { CallOptions } from "../castore/call-options.ts";
 import { NarborError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
@@ -48,8 +50,15 @@ export async function putImages(images: readonly NamedImages[], services: Catalo
     }
   }
   const records = [...documents].map(([name, bytes]) => ({ name, blob: toSmallBlob(bytes) }));
-  await services.blobs.putMany(records.map(({ blob }) => blob), options);
+  const blobs = records.map(({ blob }) => blob);
+  await services.blobs.putMany(blobs.filter(isSmall), options);
+  // An image of a thousand layers, for many platforms.
+  for (const { bytes } of blobs.filter((blob) => !isSmall(blob))) await services.blobs.put(streamOf(bytes), options);
   await Promise.all(records.map(({ name, blob: { digest, size } }) => services.documents.put({ name, digest, size }, options)));
+}
+
+function isSmall({ size }: BlobRef): boolean {
+  return size <= SMALL_BLOB_LIMIT;
 }
 
 async function readDocument(name: string, { blobs, documents }: CatalogServices, options: CallOptions | undefined): Promise<Uint8Array | undefined> {

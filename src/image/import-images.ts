@@ -19,6 +19,7 @@ import type { Store, StoreWork } from "../store/store.ts";
 import type { ArchiveMember } from "./archive-members.ts";
 import { tarMembers } from "./archive-members.ts";
 import { findLayer, putImages } from "./image-catalog.ts";
+import { familiarName, isImageName } from "./image-name.ts";
 import type { ImageRecord, LayerRecord, NamedImages } from "./image-record.ts";
 import type { OciDigest } from "./oci-schema.ts";
 import type { ReadMember, ResolvedImage } from "./resolve-images.ts";
@@ -113,7 +114,7 @@ class ArchiveImport {
     const resolved = resolveImages(this.#members);
     const images = nameImages(resolved, this.#options.name);
     const configs = new Map<OciDigest, BlobRef>();
-    for (const { id, config } of resolved) configs.set(id, await this.#uploadSmall(config));
+    for (const { id, config } of resolved) configs.set(id, await this.#uploader.addWhole(config));
     await this.#uploader.join();
     const named = [...images].map(([name, list]): NamedImages => ({ name, images: list.map((image) => toRecord(image, configs)) }));
     await this.#work.commit({ signal: this.#signal });
@@ -122,22 +123,25 @@ class ArchiveImport {
   }
 
   async #read({ path, size, contents }: ArchiveMember & { readonly type: "file" }): Promise<ReadMember> {
-    const reader = new SourceReader(contents, this.#signal);
+    const archive = new WatchedSource(contents);
+    const reader = new SourceReader(archive, this.#signal);
     try {
       const codec = layerCodec(await reader.peek(HEAD_BYTES));
       const known = codec && (await this.#findByName(path));
       if (codec === "none" && known === undefined) {
         // Its digest is the diffID, which is taken anyway.
         const layer = await this.#readLayer(rest(reader), codec);
+        archive.throwIfFailed();
         return layer instanceof Error ? { size, layer } : { digest: layer.diffId, size, layer };
       }
       const file = new Sha256Tap();
-      const content = file.through(rest(reader));
       let bytes: Uint8Array | undefined;
       let layer: LayerRecord | Error | undefined;
-      if (codec !== undefined && known === undefined) layer = await this.#readLayer(content, codec);
-      else if (size <= MAX_JSON_BYTES && (this.#jsonBytes += size) <= MAX_JSON_BYTES_IN_ALL) bytes = await collectBytes(content, size, JSON.stringify(path));
-      for await (const _ of content);
+      if (codec !== undefined && known === undefined) layer = await this.#readLayer(file.through(rest(reader)), codec);
+      else if (size <= MAX_JSON_BYTES && (this.#jsonBytes += size) <= MAX_JSON_BYTES_IN_ALL) bytes = await collectBytes(file.through(rest(reader)), size, JSON.stringify(path));
+      archive.throwIfFailed();
+      // What was not looked at, or not any more.
+      for await (const _ of file.through(rest(reader)));
       const digest: OciDigest = `sha256:${toHex(file.digest())}`;
       if (known !== undefined) layer = path.endsWith(digest.slice("sha256:".length)) ? this.#takeKnown(known) : new NarborError("ERR_MISMATCH", `its bytes have SHA-256 ${digest}`);
       return { digest, size: file.size, ...(bytes && { bytes }), ...(layer && { layer }) };
@@ -195,12 +199,28 @@ class ArchiveImport {
   #bytesLeft(): number {
     return (this.#options.maxBytes ?? DEFAULT_MAX_BYTES) - this.#layerBytes;
   }
+}
 
-  async #uploadSmall(bytes: Uint8Array): Promise<BlobRef> {
-    const memory = this.#uploader.reserve(bytes.length);
-    const place = memory instanceof Uint8Array ? memory : await memory;
-    place.set(bytes);
-    return { digest: this.#uploader.addSmall(place), size: bytes.length };
+/** The archive's bytes, which may fail: that is not the fault of the layer that is read from them. */
+class WatchedSource implements AsyncIterable<Uint8Array> {
+  readonly #source: AsyncIterable<Uint8Array>;
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(source: AsyncIterable<Uint8Array>) {
+    this.#source = source;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      for await (const bytes of this.#source) yield bytes;
+    } catch (error) {
+      this.#failure = { error };
+      throw error;
+    }
+  }
+
+  throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
   }
 }
 
@@ -235,14 +255,12 @@ function nameImages(images: readonly ResolvedImage[], name: string | undefined):
   }
   for (const image of images) {
     const names = name !== undefined ? [name] : image.names.length > 0 ? image.names.map(familiarName) : [image.id];
-    for (const each of names) named.set(each, [...(named.get(each) ?? []).filter(({ platform }) => platform !== image.platform), image]);
+    for (const each of names) {
+      if (each !== image.id && !isImageName(each)) throw new NarborError("ERR_IMAGE_INVALID", `Cannot take the image ${image.id}: ${JSON.stringify(each)} is no name for an image`);
+      named.set(each, [...(named.get(each) ?? []).filter(({ platform }) => platform !== image.platform), image]);
+    }
   }
   return named;
-}
-
-/** As docker shows names: what is said of the hub goes without saying. */
-function familiarName(name: string): string {
-  return name.replace(/^docker\.io\/(?:library\/(?=[^/]+$))?/, "");
 }
 
 function toRecord({ id, platform, layers, config }: ResolvedImage, configs: ReadonlyMap<OciDigest, BlobRef>): ImageRecord {

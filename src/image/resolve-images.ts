@@ -42,16 +42,23 @@ const NAME_ANNOTATIONS = ["io.containerd.image.name", "org.opencontainers.image.
  */
 export function resolveImages(members: Members): readonly ResolvedImage[] {
   const archive = new Archive(members);
-  const found = new Map<OciDigest, ResolvedImage>();
-  for (const image of [...archive.dockerImages(), ...archive.ociImages()]) {
-    const known = found.get(image.id);
+  const found = byId(archive.dockerImages());
+  for (const [id, image] of byId(archive.ociImages())) {
+    const known = found.get(id);
     // docker writes both kinds of manifest. Its own has the names as a person writes them.
-    found.set(image.id, known === undefined ? image : { ...known, names: known.names.length > 0 ? known.names : image.names });
+    found.set(id, known === undefined ? image : { ...known, names: known.names.length > 0 ? known.names : image.names });
   }
   if (found.size === 0) {
     throw new NarborError("ERR_IMAGE_INVALID", "Cannot read the image: the archive has neither a manifest.json (docker save) nor an index.json (OCI layout) with an image in it");
   }
   return [...found.values()];
+}
+
+/** A manifest may name an image more than once, each time by another name. */
+function byId(images: Iterable<ResolvedImage>): Map<OciDigest, ResolvedImage> {
+  const found = new Map<OciDigest, ResolvedImage>();
+  for (const image of images) found.set(image.id, { ...image, names: [...new Set([...(found.get(image.id)?.names ?? []), ...image.names])] });
+  return found;
 }
 
 class Archive {
@@ -129,7 +136,7 @@ class Archive {
   /** @throws NarborError ERR_MISMATCH when a file is not what a descriptor says */
   #check(path: string, descriptor: OciDescriptor, what: string): ReadMember {
     const file = this.#file(path);
-    const digest = digestOf(file);
+    const digest = digestOf(file, `Cannot take the image: its ${what} ${descriptor.digest}`);
     if (digest !== descriptor.digest) throw new NarborError("ERR_MISMATCH", `Cannot take the image: its ${what} ${descriptor.digest} has SHA-256 ${digest}`);
     if (file.size !== descriptor.size) throw new NarborError("ERR_MISMATCH", `Cannot take the image: its ${what} ${descriptor.digest} has ${file.size} bytes, its descriptor says ${descriptor.size}`);
     return file;
@@ -159,8 +166,8 @@ class Archive {
 }
 
 /** @throws why a layer that could not be read is none */
-function digestOf(file: ReadMember): OciDigest {
-  if (file.digest === undefined) throw new NarborError("ERR_IMAGE_INVALID", `Cannot read the image: ${file.layer.message}`, { cause: file.layer });
+function digestOf(file: ReadMember, cannot = "Cannot read the image"): OciDigest {
+  if (file.digest === undefined) throw new NarborError("ERR_IMAGE_INVALID", `${cannot}: ${file.layer.message}`, { cause: file.layer });
   return file.digest;
 }
 

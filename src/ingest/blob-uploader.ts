@@ -1,6 +1,6 @@
 import pLimit from "p-limit";
 import type { BlobRef, BlobService, SmallBlob } from "../castore/blob-service.ts";
-import { toSmallBlob } from "../castore/blob-service.ts";
+import { SMALL_BLOB_LIMIT, toSmallBlob } from "../castore/blob-service.ts";
 import type { B3Digest } from "../castore/digest.ts";
 import { digestKey, formatDigest, toB3Digest } from "../castore/digest.ts";
 import { deferred } from "../concurrency/deferred.ts";
@@ -8,6 +8,7 @@ import type { LinkedSignal } from "../concurrency/linked-signal.ts";
 import { Semaphore } from "../concurrency/semaphore.ts";
 import { untilAborted } from "../concurrency/until-aborted.ts";
 import { equalBytes } from "../bytes/compare-bytes.ts";
+import { streamOf } from "../bytes/stream-of.ts";
 import { createBlake3 } from "../hash/blake3.ts";
 import { NarborError } from "../errors.ts";
 
@@ -97,7 +98,7 @@ export class BlobUploader {
 
   /**
    * Stream a large file in line and give its digest, when all of it has been read: whether the service has stored it, and calls it the same, is
-   * waited for by `join`, and the next file need not wait for the answer.
+   * waited for by `join`, and the next file need not wait for the answer. Rejects with the error of `content`, which stops nothing else.
    */
   async addLarge(content: AsyncIterable<Uint8Array>): Promise<B3Digest> {
     const { signal } = this.#stop;
@@ -106,12 +107,19 @@ export class BlobUploader {
     const count = async (blob: BlobRef): Promise<void> => await this.#count([blob], [tally]);
     let size = 0;
     let digest: B3Digest | undefined;
+    let hasContent = true;
     const ended = deferred<B3Digest>();
     async function* hashed(): AsyncGenerator<Uint8Array, void, undefined> {
-      for await (const bytes of content) {
-        hasher.update(bytes);
-        size += bytes.length;
-        yield bytes;
+      try {
+        for await (const bytes of content) {
+          hasher.update(bytes);
+          size += bytes.length;
+          yield bytes;
+        }
+      } catch (error) {
+        hasContent = false;
+        ended.reject(error);
+        throw error;
       }
       digest = toB3Digest(hasher.digest());
       ended.resolve(digest);
@@ -125,9 +133,22 @@ export class BlobUploader {
         if (!equalBytes(stored, digest)) {
           throw new NarborError("ERR_MISMATCH", `Cannot upload a blob: the service calls it ${formatDigest(stored)}, which is not its digest`);
         }
-      }).finally(() => hasher.discard()),
+      })
+        .catch((error: unknown) => {
+          if (hasContent) throw error;
+        })
+        .finally(() => hasher.discard()),
     );
     return await untilAborted(ended.promise, signal);
+  }
+
+  /** Send bytes that are at hand, in a batch or as a stream. They must not change before `join`. */
+  async addWhole(bytes: Uint8Array): Promise<BlobRef> {
+    if (bytes.length > SMALL_BLOB_LIMIT) return { digest: await this.addLarge(streamOf(bytes)), size: bytes.length };
+    const memory = this.reserve(bytes.length);
+    const place = memory instanceof Uint8Array ? memory : await memory;
+    place.set(bytes);
+    return { digest: this.addSmall(place), size: bytes.length };
   }
 
   /** Send what is left and wait for every upload. @throws the first failure */

@@ -63,7 +63,7 @@ export async function ingestTar(source: AsyncIterable<Uint8Array>, options: Inge
     await reader.close();
   }
   const directories = ingest.tree.finish(options.directorySizeProfile, MAX_DIRECTORY_BYTES);
-  const recipe = await uploadWhole(ingest.recipe.finish(), options.uploader);
+  const recipe = await options.uploader.addWhole(ingest.recipe.finish());
   return { sha256: archive.digest(), size: archive.size, entries: ingest.entries, root: directories.root as DirectoryNode, recipe, directories };
 }
 
@@ -177,16 +177,4 @@ async function* withHoles(stored: AsyncIterable<Uint8Array>, sparse: readonly { 
 
 function* zeros(length: number): Generator<Uint8Array, void, undefined> {
   for (let left = length; left > 0; left -= ZEROS.length) yield ZEROS.subarray(0, left);
-}
-
-async function uploadWhole(bytes: Uint8Array, uploader: BlobUploader): Promise<BlobRef> {
-  if (bytes.length >= SMALL_BLOB_LIMIT) return { digest: await uploader.addLarge(once(bytes)), size: bytes.length };
-  const memory = uploader.reserve(bytes.length);
-  const place = memory instanceof Uint8Array ? memory : await memory;
-  place.set(bytes);
-  return { digest: uploader.addSmall(place), size: bytes.length };
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
-  yield bytes;
 }

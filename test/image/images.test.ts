@@ -50,6 +50,11 @@ async function exported(store: Store, { name, images }: NamedImages, format: Ima
   return Buffer.from(bytes);
 }
 
+/** A layout whose largest blob is another. */
+function changeBlob(members: readonly TarMember[], change: (bytes: Buffer) => Buffer): TarMember[] {
+  return members.map((member) => ("bytes" in member && member.bytes.length > 1_000_000 ? { ...member, bytes: change(Buffer.from(member.bytes)) } : member));
+}
+
 /** That an image is listed under a name, and every layer comes out as it went in. */
 async function expectImage(store: Store, name: string, image: TestImage): Promise<void> {
   const found = await findImages(name, store);
@@ -134,6 +139,36 @@ describe("importImages()", () => {
     await expectCode(importMembersOf(store, dockerMembers([HELLO, imageOf([TOP])]), "mine:2"), "ERR_INVALID", "2 images of the same platform");
   });
 
+  test("takes an image under every name that a manifest has for it, in as many entries as there are", async () => {
+    await using store = new MemoryStore();
+    const again = { ...HELLO, names: ["hello:again"] };
+    await importMembersOf(store, dockerMembers([HELLO, again]));
+    expect(await collectItems(listImageNames(store))).toEqual(["hello:again", "hello:latest"]);
+    await using other = new MemoryStore();
+    await importMembersOf(other, ociMembers([HELLO, again]));
+    expect(await collectItems(listImageNames(other))).toEqual(["hello:again", "hello:latest"]);
+  });
+
+  test("takes a configuration that is no small blob", async () => {
+    await using store = await openPacks()();
+    const image = imageOf([TOP], { names: ["large:1"] });
+    const config = Buffer.from(JSON.stringify({ ...(JSON.parse(image.config.toString()) as object), history: [{ comment: "c".repeat(3_000_000) }] }));
+    const large = { ...image, config, id: digestOf(config) };
+    await importMembersOf(store.service, dockerMembers([large]));
+    await expectImage(store.service, "large:1", large);
+    const named = (await findImages("large:1", store.service)) as NamedImages;
+    const { images } = await importImages(sourceOf(await exported(store.service, named, "oci")), store.service, { name: "again:1" });
+    expect(images[0]?.images[0]?.id).toBe(large.id);
+  });
+
+  test("takes an image whose record is no small blob", async () => {
+    await using store = await openPacks()();
+    const layer = tarOf([{ path: "a", bytes: Buffer.from("a") }]);
+    const platforms = Array.from({ length: 3 }, (_, index) => imageOf(Array.from({ length: 1_000 }, () => layer), { architecture: `a${index}` }));
+    await importMembersOf(store.service, ociMembers(platforms, { nested: true }));
+    expect((await findImages("hello:latest", store.service))?.images.map(({ layers }) => layers.length)).toEqual([1_000, 1_000, 1_000]);
+  });
+
   test("takes what is there already, and only hashes layers that are named by a digest that is known", async () => {
     await using store = await openPacks()();
     const members = ociMembers([HELLO], { compression: "gzip" });
@@ -151,6 +186,12 @@ describe("importImages()", () => {
     ["a layer is missing", dockerMembers([HELLO], (members) => members.slice(1)), "ERR_IMAGE_INVALID", /layer.tar" is not in the archive/],
     ["a layer is no tar archive", dockerMembers([HELLO], ([first, ...rest]) => [{ path: first?.path ?? "", bytes: Buffer.from("no tar") }, ...rest]), "ERR_IMAGE_INVALID", /layer 1 of 2 .* is no tar archive/],
     ["a layer is cut off", dockerMembers([imageOf([BASE.subarray(0, 600)])]), "ERR_IMAGE_INVALID", /layer 1 of 1/],
+    ["a layer is cut off within a large file", dockerMembers([imageOf([BASE.subarray(0, 1_500_000)])]), "ERR_IMAGE_INVALID", /layer 1 of 1 .*: Cannot parse tar: input ends within/],
+    ["a layer of a layout is cut off", ociMembers([imageOf([BASE.subarray(0, 1_500_000)])]), "ERR_IMAGE_INVALID", /its layer 1 of 1 sha256:\w+: Cannot parse tar: input ends within/],
+    ["a compressed layer is damaged behind its end", changeBlob(ociMembers([HELLO], { compression: "gzip" }), (bytes) => Buffer.concat([bytes, Buffer.from("more")])), "ERR_MISMATCH", /its layer 1 of 2 sha256:\w+ has SHA-256/],
+    ["a compressed layer is damaged within a large file", changeBlob(ociMembers([HELLO], { compression: "gzip" }), (bytes) => Buffer.concat([bytes.subarray(0, 1_000_000), Buffer.alloc(1_000), bytes.subarray(1_001_000)])), "ERR_MISMATCH", /its layer 1 of 2 sha256:\w+ has SHA-256/],
+    ["a name would do something to a terminal", dockerMembers([{ ...HELLO, names: ["hello:1", "\u001b[2Jhello"] }]), "ERR_IMAGE_INVALID", /"\\u001b\[2Jhello" is no name for an image/],
+    ["a name is an image's ID", dockerMembers([{ ...HELLO, names: [`sha256:${"0".repeat(64)}`] }]), "ERR_IMAGE_INVALID", "is no name for an image"],
     ["a configuration has fewer layers", dockerMembers([imageOf([BASE, TOP], { diffIds: [digestOf(BASE)] })]), "ERR_MISMATCH", "its manifest has 2 layers, its configuration 1"],
     ["a configuration is not what its name says", dockerMembers([HELLO], (members) => members.map((member) => (/^[0-9a-f]{64}\.json$/.test(member.path) ? { path: member.path, bytes: Buffer.concat([HELLO.config, Buffer.from(" ")]) } : member))), "ERR_MISMATCH", "its configuration has SHA-256"],
     ["a manifest is no JSON", [{ path: "manifest.json", bytes: Buffer.from("{") }], "ERR_IMAGE_INVALID", '"manifest.json" is not JSON'],
@@ -186,6 +227,22 @@ describe("importImages()", () => {
     await using store = new MemoryStore();
     await expect(importImages(sourceOf(gzipSync(archive).subarray(0, -5)), store)).rejects.toMatchObject({ code: "ERR_COMPRESSION_INVALID" });
     await expect(importImages(sourceOf(brotliCompressSync(archive)), store)).rejects.toMatchObject({ name: "NarborError" });
+  });
+
+  test("says that it is the archive that is damaged, and not the layer that is read from it", async () => {
+    await using store = new MemoryStore();
+    const archive = tarOf(dockerMembers([HELLO]));
+    const compressed = gzipSync(archive);
+    await expectCode(importImages(sourceOf(compressed.subarray(0, 1_000_000)), store), "ERR_COMPRESSION_INVALID", /^Cannot decompress gzip: input ends early/);
+    await expectCode(importImages(sourceOf(archive.subarray(0, 1_000_000)), store), "ERR_TAR_INVALID", /^Cannot parse tar: input ends within .*layer.tar/);
+  });
+
+  test("refuses a layer by the digest that it has, however little of it could be read", async () => {
+    await using store = new MemoryStore();
+    const members = changeBlob(ociMembers([HELLO], { compression: "gzip" }), (bytes) => Buffer.concat([bytes.subarray(0, 700_000), Buffer.alloc(1_000_000, "x")]));
+    const [changed] = members.filter((member) => "bytes" in member && member.bytes.length > 1_000_000);
+    if (changed === undefined || !("bytes" in changed)) expect.unreachable();
+    await expectCode(importMembersOf(store, members), "ERR_MISMATCH", `has SHA-256 ${digestOf(changed.bytes)}`);
   });
 
   test("refuses more bytes than it is allowed to take, inflated or within a layer", async () => {
@@ -226,6 +283,19 @@ describe("dockerArchive() and ociArchive()", () => {
     await importImages(sourceOf(archive), other);
     expect(await findImages("hello:latest", other)).toMatchObject({ images: [{ id: named?.images[0]?.id }] });
     await expectImage(other, "hello:latest", imageOf([BASE, TOP, BASE]));
+  });
+
+  test.for([
+    ["hello:1", ["hello:1"]],
+    ["hello", ["hello:latest"]],
+    ["Hello", null],
+  ] as const)("give docker a name that it takes: %s as %j", async ([name, tags]) => {
+    await using store = new MemoryStore();
+    const [named] = await importMembersOf(store, dockerMembers([HELLO]), name);
+    const archive = await exported(store, named as NamedImages, "docker");
+    const start = archive.indexOf("manifest.json") + 512;
+    const { RepoTags } = (JSON.parse(archive.subarray(start, archive.indexOf(0, start)).toString()) as [{ RepoTags: unknown }])[0];
+    expect(RepoTags).toEqual(tags);
   });
 
   test("give all platforms in an OCI layout, and refuses several for docker", async () => {
