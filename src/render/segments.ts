@@ -9,6 +9,7 @@ import { nextTurn } from "../concurrency/next-turn.ts";
 import type { ErrorCode } from "../errors.ts";
 import { NarborError } from "../errors.ts";
 import { ByteWriter } from "../bytes/byte-writer.ts";
+import { equalBytes } from "../bytes/compare-bytes.ts";
 
 /** An archive that can be rendered: everything it needs was there when it was planned. */
 export interface RenderPlan {
@@ -76,6 +77,7 @@ export async function* renderArchive(plan: RenderPlan, { blobs }: { readonly blo
   const end = Math.min(options.end ?? plan.size, plan.size);
   const smallBlobs = blobs.readMany(smallBlobsWithin(plan, start, end), options)[Symbol.asyncIterator]();
   const gather = new Gatherer();
+  let held: { readonly blob: BlobRef; readonly bytes: Uint8Array } | undefined;
   let position = 0;
   try {
     let untilTurn = SEGMENTS_PER_TURN;
@@ -96,7 +98,10 @@ export async function* renderArchive(plan: RenderPlan, { blobs }: { readonly blo
         continue;
       }
       const offset = segment.start ?? 0;
-      if (isSmall(segment)) yield* gather.add((await nextSmallBlob(smallBlobs, segment)).subarray(offset + from, offset + to));
+      if (isSmall(segment)) {
+        if (held === undefined || !isSameBlob(held.blob, segment)) held = { blob: segment, bytes: await nextSmallBlob(smallBlobs, segment) };
+        yield* gather.add(held.bytes.subarray(offset + from, offset + to));
+      }
       else for await (const bytes of readLarge(blobs, segment, { ...options, start: offset + from, end: offset + to })) yield* gather.add(bytes);
     }
     yield* gather.rest();
@@ -145,12 +150,17 @@ async function* readLarge(blobs: ReadBlobs, blob: BlobRef, range: CallOptions & 
   if (size !== range.end - range.start) throw wrongSize(blob, range.start + size);
 }
 
+/** A blob that follows itself, as a file with holes does in an archive, is there once. */
 function* smallBlobsWithin(plan: RenderPlan, start: number, end: number): Generator<BlobRef, void, undefined> {
   let position = 0;
+  let before: BlobRef | undefined;
   for (const segment of plan.segments()) {
     const length = segmentLength(segment);
     if (position >= end) return;
-    if (!(segment instanceof Uint8Array) && isSmall(segment) && Math.max(position, start) < Math.min(position + length, end)) yield segment;
+    if (!(segment instanceof Uint8Array) && isSmall(segment) && Math.max(position, start) < Math.min(position + length, end)) {
+      if (before === undefined || !isSameBlob(before, segment)) yield segment;
+      before = segment;
+    }
     position += length;
   }
 }
@@ -162,6 +172,10 @@ function segmentLength(segment: Segment): number {
 /** Whether a blob is read together with others, or as a stream of its own. */
 function isSmall({ size }: BlobRef): boolean {
   return size <= SMALL_BLOB_LIMIT;
+}
+
+function isSameBlob(a: BlobRef, b: BlobRef): boolean {
+  return a.size === b.size && equalBytes(a.digest, b.digest);
 }
 
 function wrongSize({ digest, size }: BlobRef, found: number): NarborError {
