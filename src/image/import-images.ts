@@ -162,7 +162,12 @@ class ArchiveImport {
     this.#uploader.tally = tally;
     try {
       const inner = codec === "none" ? content : decompress(content, { codec, signal: this.#signal, maxOutputBytes: this.#bytesLeft() });
-      const { sha256, directories, ...tar } = await ingestTar(this.#counted(inner), { uploader: this.#uploader, directorySizeProfile: await this.#store.directorySizeProfile({ signal: this.#signal }) });
+      const { sha256, directories, ...tar } = await ingestTar(this.#counted(inner), {
+        uploader: this.#uploader,
+        directorySizeProfile: await this.#store.directorySizeProfile({ signal: this.#signal }),
+        // Holes are not in the archive, and are hashed like everything else.
+        maxFileBytes: this.#bytesLeft(),
+      });
       await putDirectories(directories, this.#work.directories, this.#signal);
       const layer: LayerRecord = { diffId: `sha256:${toHex(sha256)}`, ...tar };
       this.#add(layer, tally);

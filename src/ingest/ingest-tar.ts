@@ -3,7 +3,7 @@ import type { BlobRef } from "../castore/blob-service.ts";
 import { SMALL_BLOB_LIMIT } from "../castore/blob-service.ts";
 import type { B3Digest } from "../castore/digest.ts";
 import type { DirectorySizeProfile } from "../castore/directory.ts";
-import type { DirectoryNode, Node } from "../castore/node.ts";
+import type { DirectoryNode } from "../castore/node.ts";
 import { RecipeWriter } from "../castore/recipe.ts";
 import { NarborError } from "../errors.ts";
 import { Sha256Tap } from "../hash/sha256.ts";
@@ -12,7 +12,7 @@ import type { TarEntry } from "../tar/tar-event.ts";
 import type { BlobUploader } from "./blob-uploader.ts";
 import type { DirectoryStack } from "./directory-stack.ts";
 import { fileContents, uploadSmallFile } from "./file-contents.ts";
-import { TarTree } from "./tar-tree.ts";
+import { TarTree, type TarTreeEntry } from "./tar-tree.ts";
 
 export interface IngestTarOptions {
   readonly uploader: BlobUploader;
@@ -21,6 +21,8 @@ export interface IngestTarOptions {
   readonly maxEntries?: number | undefined;
   /** Bytes of all files together, holes included; more is ERR_LIMIT. @default 1099511627776 (1 TiB) */
   readonly maxFileBytes?: number | undefined;
+  /** Bytes of the recipe; more is ERR_LIMIT. @default 268435456 (256 MiB) */
+  readonly maxRecipeBytes?: number | undefined;
   /** Told of every entry as it begins. */
   readonly onEntry?: (entry: TarEntry) => void;
 }
@@ -43,7 +45,11 @@ const DEFAULT_MAX_ENTRIES = 1_000_000;
 const DEFAULT_MAX_FILE_BYTES = 1024 ** 4;
 /** Directories of one tree, as for a NAR, and what is beside the files' contents. */
 const MAX_DIRECTORY_BYTES = 256 * 1024 * 1024;
-const MAX_RECIPE_BYTES = 256 * 1024 * 1024;
+const DEFAULT_MAX_RECIPE_BYTES = 256 * 1024 * 1024;
+/** As for a NAR. */
+const OWNER_EXECUTE = 0o100;
+/** GNU tar's directory in an incremental archive; its data are names. */
+const GNU_DIRECTORY = "D";
 const ZEROS = new Uint8Array(256 * 1024);
 
 /**
@@ -69,7 +75,7 @@ export async function ingestTar(source: AsyncIterable<Uint8Array>, options: Inge
 
 class TarIngest {
   readonly tree: TarTree;
-  readonly recipe = new RecipeWriter(MAX_RECIPE_BYTES);
+  readonly recipe: RecipeWriter;
   entries = 0;
   readonly #reader: TarReader;
   readonly #options: IngestTarOptions;
@@ -83,6 +89,7 @@ class TarIngest {
     this.#maxEntries = options.maxEntries ?? DEFAULT_MAX_ENTRIES;
     this.#maxFileBytes = options.maxFileBytes ?? DEFAULT_MAX_FILE_BYTES;
     this.tree = new TarTree(this.#maxEntries);
+    this.recipe = new RecipeWriter(options.maxRecipeBytes ?? DEFAULT_MAX_RECIPE_BYTES);
   }
 
   async readAll(): Promise<void> {
@@ -131,22 +138,23 @@ class TarIngest {
     return digest;
   }
 
-  #nodeOf({ kind, linkTarget, mode, size }: TarEntry, digest: B3Digest | undefined): Node | "directory" | undefined {
+  #nodeOf({ kind, typeFlag, linkTarget, mode, size }: TarEntry, digest: B3Digest | undefined): TarTreeEntry | undefined {
     switch (kind) {
       case "file":
-        return digest && { type: "file", digest, size, executable: (mode & 0o111) !== 0 };
+        return digest && { type: "file", digest, size, executable: (mode & OWNER_EXECUTE) !== 0 };
       case "directory":
         return "directory";
       case "symlink":
         return { type: "symlink", target: linkTarget };
       case "hardlink":
         // To a file of a layer below it is known only to the recipe.
-        return this.tree.find(linkTarget);
+        return this.tree.find(linkTarget) ?? "nothing";
       case "characterDevice":
       case "blockDevice":
       case "fifo":
+        return "nothing";
       case "other":
-        return undefined;
+        return typeFlag === GNU_DIRECTORY ? "directory" : undefined;
     }
   }
 }

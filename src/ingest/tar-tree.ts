@@ -5,6 +5,9 @@ import { isPathComponent, isSymlinkTarget } from "../castore/path-component.ts";
 import type { DirectorySizeProfile } from "../castore/directory.ts";
 import { NarborError } from "../errors.ts";
 
+/** What an entry is to a tree. `nothing` is what castore cannot hold, such as a device: it only takes the place of what was there. */
+export type TarTreeEntry = Node | "directory" | "nothing";
+
 /** Names of a directory, one UTF-16 unit a byte, and what they are. */
 type Branch = Map<string, Node | Branch>;
 
@@ -14,7 +17,7 @@ const NO_NAME = new Uint8Array(0);
 
 /**
  * The tree of an archive whose entries come in any order, some of them more than once: the last one counts, as it does for whoever unpacks it.
- * Only directories, files and symlinks are in a castore tree.
+ * Only directories, files and symlinks are in a castore tree. A path through a symlink of the archive makes a directory of that: nothing is followed.
  */
 export class TarTree {
   readonly #root: Branch = new Map();
@@ -30,8 +33,8 @@ export class TarTree {
    * @param path as the archive has it: `/` at its beginning and `.` mean nothing, `..` the directory above
    * @throws NarborError ERR_TAR_INVALID for a path that leads out of the archive, or that castore cannot hold
    */
-  add(path: Uint8Array, node: Node | "directory"): void {
-    if (node !== "directory" && node.type === "symlink" && !isSymlinkTarget(node.target)) throw invalid(path, "is a symlink whose target no symlink may have");
+  add(path: Uint8Array, node: TarTreeEntry): void {
+    if (typeof node === "object" && node.type === "symlink" && !isSymlinkTarget(node.target)) throw invalid(path, "is a symlink whose target no symlink may have");
     const components = split(path);
     const name = components.pop();
     if (name === undefined) {
@@ -42,6 +45,7 @@ export class TarTree {
     let parent = this.#root;
     for (const component of components) parent = this.#enter(parent, component);
     if (node === "directory") this.#enter(parent, name);
+    else if (node === "nothing") parent.delete(name);
     else {
       if (!parent.has(name)) this.#count();
       parent.set(name, node);
@@ -114,5 +118,5 @@ function split(path: Uint8Array): string[] {
 }
 
 function invalid(path: Uint8Array, what: string): NarborError {
-  return new NarborError("ERR_TAR_INVALID", `Cannot ingest tar: entry ${quoteBytes(path.subarray(0, 200))} ${what}`);
+  return new NarborError("ERR_TAR_INVALID", `Cannot ingest tar: path ${quoteBytes(path.subarray(0, 200))} ${what}`);
 }
