@@ -40,15 +40,22 @@ export async function removeImages(name: string, services: CatalogServices, opti
 
 /** List images under their names, in place of what those stood for before. Their blobs and directories must be stored. */
 export async function putImages(images: readonly NamedImages[], services: CatalogServices, options?: CallOptions): Promise<void> {
-  const documents = new Map<string, Uint8Array>();
+  const names = new Map<string, Uint8Array>();
+  const layers = new Map<string, Uint8Array>();
   for (const named of images) {
     if (named.name.length > MAX_NAME_LENGTH) throw new NarborError("ERR_LIMIT", `Cannot take the image: a name of ${named.name.length} characters, at most ${MAX_NAME_LENGTH} are allowed`);
-    documents.set(`${IMAGE}${named.name}`, encodeNamedImages(named));
-    for (const { layer, file } of named.images.flatMap(({ layers }) => layers)) {
+    names.set(`${IMAGE}${named.name}`, encodeNamedImages(named));
+    for (const { layer, file } of named.images.flatMap((image) => image.layers)) {
       const bytes = encodeLayer(layer);
-      for (const digest of [layer.diffId, file.digest]) documents.set(`${LAYER}${digest}`, bytes);
+      for (const digest of [layer.diffId, file.digest]) layers.set(`${LAYER}${digest}`, bytes);
     }
   }
+  await putDocuments(layers, services, options);
+  // Last, since with them the images are listed.
+  await putDocuments(names, services, options);
+}
+
+async function putDocuments(documents: ReadonlyMap<string, Uint8Array>, services: CatalogServices, options: CallOptions | undefined): Promise<void> {
   const records = [...documents].map(([name, bytes]) => ({ name, blob: toSmallBlob(bytes) }));
   const blobs = records.map(({ blob }) => blob);
   await services.blobs.putMany(blobs.filter(isSmall), options);
