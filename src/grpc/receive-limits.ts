@@ -170,6 +170,9 @@ class LimitedCall {
     this.#ended.abort();
     this.#whole?.release();
     this.#coming?.release();
+    // A client that never ends its stream keeps the call, which must not keep these.
+    this.#whole = undefined;
+    this.#coming = undefined;
     this.#gathering.decoder.readPartialMessage = [];
   }
 }
