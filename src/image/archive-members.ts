@@ -3,7 +3,7 @@ import { createReadStream } from "node:fs";
 import { readdir, readlink, stat } from "node:fs/promises";
 import { join, posix, relative, sep } from "node:path";
 import { fileContents } from "../ingest/file-contents.ts";
-import { NarborError } from "../errors.ts";
+import { isNarborError, NarborError } from "../errors.ts";
 import { TarReader } from "../tar/parse-tar.ts";
 import type { TarEntry } from "../tar/tar-event.ts";
 
@@ -15,12 +15,14 @@ export type ArchiveMember =
 
 const READ_BYTES = 256 * 1024;
 
-/** @throws NarborError ERR_TAR_INVALID, and what the source throws */
+/** @throws NarborError ERR_TAR_INVALID, ERR_IMAGE_INVALID when nothing in the source is of a tar archive, and what the source throws */
 export async function* tarMembers(source: AsyncIterable<Uint8Array>): AsyncGenerator<ArchiveMember, void, undefined> {
   const reader = new TarReader(source);
+  let isTar = false;
   try {
     do {
       for (let event = reader.next(); event !== undefined; event = reader.next()) {
+        isTar = true;
         if (event.type !== "entry") continue;
         const contents = fileContents(reader);
         const member = toMember(event.entry, contents);
@@ -28,6 +30,9 @@ export async function* tarMembers(source: AsyncIterable<Uint8Array>): AsyncGener
         for await (const _ of contents);
       }
     } while (await reader.fill());
+  } catch (error) {
+    if (isTar || !isNarborError(error, "ERR_TAR_INVALID")) throw error;
+    throw new NarborError("ERR_IMAGE_INVALID", `Cannot read the image: it is no tar archive, compressed or not: ${error.message}`, { cause: error });
   } finally {
     await reader.close();
   }

@@ -98,7 +98,7 @@ async function importArchive(archive: string, name: string | undefined, store: S
     name,
     signal,
     onProgress: ({ layers, layerBytes }) => {
-      note = `${layers} layers, ${formatBytes(layerBytes)}`;
+      note = `${layers} ${layers === 1 ? "layer" : "layers"}, ${formatBytes(layerBytes)}`;
       progress.update(readBytes, note);
     },
   };
@@ -163,7 +163,7 @@ function addLs(image: Command, signal: AbortSignal): void {
         process.stdout.write(
           options.json === true
             ? `${JSON.stringify({ name, platform: each.platform, id: each.id, layers: each.layers.length, size })}\n`
-            : `${name}  ${each.platform}  ${each.id.slice(0, "sha256:".length + 12)}  ${each.layers.length} layers  ${formatBytes(size)}\n`,
+            : `${name}  ${each.platform}  ${each.id.slice(0, "sha256:".length + 12)}  ${each.layers.length} ${each.layers.length === 1 ? "layer" : "layers"}  ${formatBytes(size)}\n`,
         );
       }
     }
