@@ -21,6 +21,8 @@ export const EXIT_NO_SPACE = 7;
 export const EXIT_UNAVAILABLE = 8;
 /** Ended by SIGINT (128 + 2). */
 export const EXIT_INTERRUPTED = 130;
+/** Whoever was to read an archive has gone: as if ended by SIGPIPE (128 + 13). */
+export const EXIT_READER_GONE = 141;
 
 const EXIT_OF_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_NAR_INVALID: EXIT_INVALID_INPUT,
@@ -68,4 +70,5 @@ Exit codes:
   6    the store cannot be opened or written
   7    no space left
   8    an address cannot be listened at or reached, or Nix cannot be asked
-  130  interrupted`;
+  130  interrupted
+  141  whoever was to read an archive has gone`;

@@ -17,13 +17,19 @@ import { EXIT_CODES_HELP, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, exitCodeOf } fr
 import { printError } from "./output.ts";
 import { VERSION } from "./version.ts";
 
+/** From an interruption to the end, when there is output that no one takes. */
+const EXIT_MILLISECONDS = 100;
+
 async function main(argv: readonly string[]): Promise<void> {
   const interrupt = new AbortController();
   // Each of many calls at once listens, which Node.js would take for a leak.
   setMaxListeners(0, interrupt.signal);
   // A reader that has left (`| head`) is no fault, and what was asked for is done all the same.
+  let reported: unknown;
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code === "EPIPE") return;
+    // The first of them says it all.
+    if (error.code === "EPIPE" || reported !== undefined) return;
+    reported = error;
     printError(new Error(`Cannot write the output: ${error.message}`));
     process.exitCode = exitCodeOf(error);
   });
@@ -59,9 +65,13 @@ Begin with:
     await program.parseAsync(argv);
   } catch (error) {
     if (error instanceof CommanderError) process.exitCode = error.exitCode === EXIT_OK ? EXIT_OK : EXIT_USAGE;
-    else if (interrupt.signal.aborted) process.exitCode = EXIT_INTERRUPTED;
+    else if (interrupt.signal.aborted) {
+      process.exitCode = EXIT_INTERRUPTED;
+      // Who reads slowly, or not at all, is not waited for. Codecs may end what they are at.
+      if (process.stdout.writableLength > 0) setTimeout(() => process.exit(), EXIT_MILLISECONDS);
+    }
     else {
-      printError(error);
+      if (error !== reported) printError(error);
       process.exitCode = exitCodeOf(error);
     }
   }

@@ -2,6 +2,7 @@
 import type { Writable } from "node:stream";
 import cliProgress from "cli-progress";
 import colors from "picocolors";
+import { untilAborted } from "../concurrency/until-aborted.ts";
 import { errorMessage } from "../errors.ts";
 
 /** Between two looks at the progress line. */
@@ -38,27 +39,36 @@ function describe(error: unknown): string {
   return path === undefined ? message : `there is no ${JSON.stringify(path)}`;
 }
 
-/** Write bytes with backpressure. A reader that has closed its end (`| head`) ends the writing quietly. */
-export async function writeAll(output: Writable, source: AsyncIterable<Uint8Array>): Promise<void> {
+/**
+ * Write bytes with backpressure. A reader that has closed its end (`| head`) ends the writing quietly, and then this is false.
+ * Rejects with the signal's reason, also while a reader reads nothing.
+ */
+export async function writeAll(output: Writable, source: AsyncIterable<Uint8Array>, signal?: AbortSignal): Promise<boolean> {
   let failure: Error | undefined;
-  const fail = (error: Error): void => void (failure = error);
+  const fail = (error: Error): void => void (failure ??= error);
   output.on("error", fail);
   for await (const bytes of source) {
     if (failure !== undefined || output.destroyed) break;
-    if (!output.write(bytes)) await drainedOrClosed(output);
+    if (!output.write(bytes)) await drainedOrClosed(output, signal);
+    signal?.throwIfAborted();
   }
-  await new Promise<void>((resolve) => output.write("", () => resolve()));
+  const written = new Promise<void>((resolve) => output.write("", () => resolve()));
+  await (signal === undefined ? written : untilAborted(written, signal));
   output.off("error", fail);
   if (failure !== undefined && !("code" in failure && failure.code === "EPIPE")) throw failure;
+  return failure === undefined;
 }
 
-function drainedOrClosed(output: Writable): Promise<void> {
+function drainedOrClosed(output: Writable, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
       for (const event of ["drain", "close", "error"]) output.off(event, done);
+      signal?.removeEventListener("abort", done);
       resolve();
     };
     for (const event of ["drain", "close", "error"]) output.on(event, done);
+    signal?.addEventListener("abort", done);
+    if (signal?.aborted === true) done();
   });
 }
 

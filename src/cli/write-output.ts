@@ -1,11 +1,13 @@
 /** Archives go to standard output, or to a file that appears when it is whole. */
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
-import { rename, unlink } from "node:fs/promises";
+import { realpath, rename, stat, unlink } from "node:fs/promises";
+import { dirname } from "node:path";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { errorMessage } from "../errors.ts";
 import type { ExportCodec, ExportOptions, PlannedExport, WrittenArchive } from "../image/plan-export.ts";
 import { checkExportOptions } from "../image/plan-export.ts";
+import { EXIT_READER_GONE } from "./exit-code.ts";
 import { formatBytes, startProgress, writeAll } from "./output.ts";
 
 /** What `addOutputOptions` adds. */
@@ -18,7 +20,7 @@ export interface OutputOptions {
 
 /** `--output`, `--compression`, `--level`, `--json`. */
 export function addOutputOptions(command: Command, codecs: readonly ExportCodec[]): Command {
-  return addCompressionOptions(command.option("-o, --output <file>", "write to this file, which appears when it is whole"), codecs).option(
+  return addCompressionOptions(command.option("-o, --output <file>", "write to this file, which appears when it is whole; - is standard output"), codecs).option(
     "--json",
     "print what was written as JSON: on standard output, or on standard error when the archive goes there",
   );
@@ -34,7 +36,7 @@ export function addCompressionOptions(command: Command, codecs: readonly ExportC
 /** Refuse an archive on a terminal, and options that there are not. */
 export function checkOutput(command: Command, options: OutputOptions & ExportOptions): void {
   if (options.output === "") command.error("error: --output is followed by the name of a file", { exitCode: 2 });
-  if (options.output === undefined && process.stdout.isTTY) command.error("error: an archive is not for a terminal; redirect it or give --output", { exitCode: 2 });
+  if (isStandardOutput(options.output) && process.stdout.isTTY) command.error("error: an archive is not for a terminal; redirect it or give --output", { exitCode: 2 });
   checkExportUsage(command, options);
 }
 
@@ -47,8 +49,8 @@ export function checkExportUsage(command: Command, options: ExportOptions): void
   }
 }
 
-/** Write an archive to where it is to go, with progress. */
-export async function writeArchive(label: string, plan: PlannedExport, output: string | undefined): Promise<WrittenArchive> {
+/** Write an archive to where it is to go, with progress. Undefined when its reader has gone (`| head`), of which the exit code tells. */
+export async function writeArchive(label: string, plan: PlannedExport, output: string | undefined, signal: AbortSignal): Promise<WrittenArchive | undefined> {
   const progress = startProgress(label, plan.size);
   let written = 0;
   async function* counted(): AsyncGenerator<Uint8Array, void, undefined> {
@@ -58,8 +60,10 @@ export async function writeArchive(label: string, plan: PlannedExport, output: s
     }
   }
   try {
-    if (output === undefined) await writeAll(process.stdout, counted());
-    else await writeFileWhole(output, counted());
+    if (!(isStandardOutput(output) ? await writeAll(process.stdout, counted(), signal) : await writeFile(output, counted(), signal))) {
+      process.exitCode = EXIT_READER_GONE;
+      return undefined;
+    }
   } finally {
     progress.stop();
   }
@@ -68,7 +72,21 @@ export async function writeArchive(label: string, plan: PlannedExport, output: s
 
 /** Say what was written, where the archive itself is not. */
 export function printWritten(result: object, { output, json }: OutputOptions): void {
-  if (json === true) (output === undefined ? process.stderr : process.stdout).write(`${JSON.stringify(result)}\n`);
+  if (json === true) (isStandardOutput(output) ? process.stderr : process.stdout).write(`${JSON.stringify(result)}\n`);
+}
+
+function isStandardOutput(output: string | undefined): output is undefined | "-" {
+  return output === undefined || output === "-";
+}
+
+/** False when it is a pipe, and its reader has gone. */
+async function writeFile(path: string, source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<boolean> {
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isDirectory() === true) throw cannotWrite(path, "it is a directory");
+  // What is no file, such as /dev/null or a pipe, stays what it is.
+  if (found !== undefined && !found.isFile()) return await writeTo(path, "w", path, source, signal);
+  await writeFileWhole(path, found === undefined ? path : await realpath(path), source, signal);
+  return true;
 }
 
 export function parseNumber(text: string): number {
@@ -78,19 +96,36 @@ export function parseNumber(text: string): number {
 }
 
 /** The file has its name only when everything is in it. */
-async function writeFileWhole(path: string, source: AsyncIterable<Uint8Array>): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
-  const file = createWriteStream(temporary, { flags: "wx" });
+async function writeFileWhole(path: string, target: string, source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+  const temporary = `${target}.${process.pid}.tmp`;
   try {
-    await once(file, "open").catch((error: unknown) => {
-      throw new Error(`Cannot write ${JSON.stringify(path)}: ${errorMessage(error)}`, { cause: error });
-    });
-    await writeAll(file, source);
-    await new Promise<void>((resolve, reject) => file.end((error?: Error | null) => (error ? reject(error) : resolve())));
-    await rename(temporary, path);
+    await writeTo(temporary, "wx", path, source, signal);
+    await rename(temporary, target);
   } catch (error) {
-    file.destroy();
     await unlink(temporary).catch(() => undefined);
     throw error;
   }
+}
+
+/** @param name what a person calls it */
+async function writeTo(path: string, flags: "w" | "wx", name: string, source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<boolean> {
+  const file = createWriteStream(path, { flags });
+  let failure: NodeJS.ErrnoException | undefined;
+  file.on("error", (error) => (failure ??= error));
+  try {
+    await once(file, "open");
+    if (!(await writeAll(file, source, signal))) return false;
+    await new Promise<void>((resolve, reject) => file.end((error?: Error | null) => (error ? reject(error) : resolve())));
+    return true;
+  } catch (error) {
+    if (failure === undefined || error !== failure) throw error;
+    throw cannotWrite(name, failure.code === "ENOENT" ? `there is no directory ${JSON.stringify(dirname(path))}` : errorMessage(failure), failure);
+  } finally {
+    file.destroy();
+  }
+}
+
+/** With the system's code, by which the command ends. */
+function cannotWrite(path: string, why: string, cause?: NodeJS.ErrnoException): Error {
+  return Object.assign(new Error(`Cannot write ${JSON.stringify(path)}: ${why}`, { cause }), cause?.code !== undefined && { code: cause.code });
 }

@@ -19,6 +19,6 @@ export function addCatCommand(program: Command, signal: AbortSignal): void {
     if (node.type === "directory") throw new NarborError("ERR_INVALID", `Cannot print ${JSON.stringify(address)}: it is a directory`);
     const content = await store.blobs.openRead(node.digest, { signal });
     if (content === undefined) throw new NarborError("ERR_NOT_FOUND", `The contents of ${JSON.stringify(address)} are not in the store`);
-    await writeAll(process.stdout, content);
+    await writeAll(process.stdout, content, signal);
   });
 }

@@ -34,7 +34,7 @@ Examples:
     await using store = await openNamedStore(command, options.store);
     const { node, pathInfo, isBelow } = await findTree(address, store);
     const plan = await planExport(node, isBelow ? undefined : pathInfo, options, store, { signal });
-    const written = await writeArchive(address, plan, options.output);
-    printWritten({ tree: address, format: options.format, compression: options.compression, ...written }, options);
+    const written = await writeArchive(address, plan, options.output, signal);
+    if (written !== undefined) printWritten({ tree: address, format: options.format, compression: options.compression, ...written }, options);
   });
 }

@@ -225,8 +225,8 @@ function addExport(image: Command, signal: AbortSignal): void {
     checkOutput(command, options);
     await using store = await openNamedStore(command, options.store);
     const named = await findNamed(name, store, { signal });
-    const written = await writeArchive(name, await planImageExport(named, options, store, { signal }), options.output);
-    printWritten({ name: named.name, format: options.format, compression: options.compression, ...written }, options);
+    const written = await writeArchive(name, await planImageExport(named, options, store, { signal }), options.output, signal);
+    if (written !== undefined) printWritten({ name: named.name, format: options.format, compression: options.compression, ...written }, options);
   });
 }
 
