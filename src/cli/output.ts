@@ -7,6 +7,8 @@ import { errorMessage } from "../errors.ts";
 
 /** Between two looks at the progress line. */
 const PROGRESS_MILLISECONDS = 100;
+/** Characters of a bar: what is beside it is to have room on a line, too. */
+const BAR_SIZE = 24;
 
 /** What terminals understand. */
 const CLEAR_BELOW = "\u001b[J";
@@ -82,18 +84,22 @@ export interface Progress {
 /** @param totalBytes when it is known how much there is to do */
 export function startProgress(label: string, totalBytes: number | undefined): Progress {
   if (!process.stderr.isTTY) return { update: () => undefined, stop: () => undefined };
-  const format = totalBytes === undefined ? "{label}  {done}  {rate}  {note}" : "{label} {bar} {percentage}%  {done}  {rate}  {note}";
-  const bar = new cliProgress.SingleBar({ format, stream: process.stderr, clearOnComplete: true, hideCursor: true, noTTYOutput: false, fps: 10 }, cliProgress.Presets.shades_classic);
+  const format = totalBytes === undefined ? "{label}  {done}  {rate}  {note}" : "{label} {bar} {percentage}%  {done}  {rate}  {left}  {note}";
+  const bar = new cliProgress.SingleBar(
+    { format, stream: process.stderr, clearOnComplete: true, hideCursor: true, noTTYOutput: false, fps: 10, barsize: BAR_SIZE },
+    cliProgress.Presets.shades_classic,
+  );
   const begun = performance.now();
   let last = -Infinity;
-  bar.start(totalBytes ?? 1, 0, { label: shorten(label), done: "", rate: "", note: "" });
+  bar.start(totalBytes ?? 1, 0, { label: shorten(label), done: "", rate: "", left: "", note: "" });
   return {
     update(bytes, note) {
       const now = performance.now();
       if (now - last < PROGRESS_MILLISECONDS) return;
       last = now;
-      const rate = `${formatBytes(bytes / Math.max(0.001, (now - begun) / 1000))}/s`;
-      bar.update(Math.min(bytes, totalBytes ?? 0), { label: shorten(label), done: formatBytes(bytes), rate, note });
+      const bytesPerSecond = bytes / Math.max(0.001, (now - begun) / 1000);
+      const left = totalBytes === undefined ? "" : `${formatSeconds((totalBytes - bytes) / bytesPerSecond)} left`;
+      bar.update(Math.min(bytes, totalBytes ?? 0), { label: shorten(label), done: formatBytes(bytes), rate: `${formatBytes(bytesPerSecond)}/s`, left, note });
     },
     stop: () => bar.stop(),
   };
@@ -122,7 +128,7 @@ export interface PieceProgress {
 export function startMultiProgress(label: string): MultiProgress {
   if (!process.stderr.isTTY) return { plan: () => undefined, start: () => ({ update: () => undefined, stop: () => undefined }), printError, stop: () => undefined };
   const bars = new cliProgress.MultiBar(
-    { format: formatProgressLine, stream: process.stderr, clearOnComplete: true, hideCursor: true, noTTYOutput: false, fps: 1000 / PROGRESS_MILLISECONDS, barsize: 24, forceRedraw: true },
+    { format: formatProgressLine, stream: process.stderr, clearOnComplete: true, hideCursor: true, noTTYOutput: false, fps: 1000 / PROGRESS_MILLISECONDS, barsize: BAR_SIZE, forceRedraw: true },
     cliProgress.Presets.shades_classic,
   );
   const begun = performance.now();
@@ -205,6 +211,13 @@ export function formatBytes(bytes: number): string {
     unit++;
   }
   return `${unit === 0 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** A time for a person: `7 s`, or `2:07` in minutes. */
+function formatSeconds(seconds: number): string {
+  const whole = Math.max(0, Math.ceil(seconds));
+  if (!Number.isFinite(whole)) return "?";
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
 function shorten(label: string): string {

@@ -10,6 +10,7 @@ import { isImageName } from "../../image/image-name.ts";
 import type { ImageRecord, NamedImages } from "../../image/image-record.ts";
 import type { ImportedImages, ImportImagesOptions } from "../../image/import-images.ts";
 import { importImages, importMembers } from "../../image/import-images.ts";
+import type { OciDigest } from "../../image/oci-schema.ts";
 import type { ImageFormat } from "../../image/image-archive.ts";
 import { describeImages } from "../../image/image-archive.ts";
 import type { ImageSource } from "../../image/image-source.ts";
@@ -145,7 +146,7 @@ function printImported(archive: string, { images, layers }: ImportedImages, { re
       `  id        ${image.id}`,
       ...image.layers.map(({ layer }, index) => {
         const { newBytes = 0, sharedBytes = 0 } = layers.get(layer.diffId)?.tally ?? {};
-        return `  ${index === 0 ? "layers" : "      "}    ${layer.diffId}  ${formatBytes(layer.size).padStart(8)}  new ${formatBytes(newBytes)}, shared ${formatBytes(sharedBytes)}`;
+        return `  ${index === 0 ? "layers" : "      "}    ${shortDigest(layer.diffId)}  ${formatBytes(layer.size).padStart(8)}  new ${formatBytes(newBytes)}, shared ${formatBytes(sharedBytes)}`;
       }),
     ]),
   );
@@ -163,7 +164,7 @@ function addLs(image: Command, signal: AbortSignal): void {
         process.stdout.write(
           options.json === true
             ? `${JSON.stringify({ name, platform: each.platform, id: each.id, layers: each.layers.length, size })}\n`
-            : `${name}  ${each.platform}  ${each.id.slice(0, "sha256:".length + 12)}  ${each.layers.length} ${each.layers.length === 1 ? "layer" : "layers"}  ${formatBytes(size)}\n`,
+            : `${name}  ${each.platform}  ${shortDigest(each.id)}  ${each.layers.length} ${each.layers.length === 1 ? "layer" : "layers"}  ${formatBytes(size)}\n`,
         );
       }
     }
@@ -242,6 +243,11 @@ async function findNamed(name: string, store: Store, callOptions: CallOptions): 
   const found = (await findImages(name, store, callOptions)) ?? (name.includes(":") ? undefined : await findImages(`${name}:latest`, store, callOptions));
   if (found === undefined) throw notHere(name);
   return found;
+}
+
+/** Enough of it for a person; `--json` and `inspect` have all. */
+function shortDigest(digest: OciDigest): string {
+  return digest.slice(0, "sha256:".length + 12);
 }
 
 function notHere(name: string): NarborError {
