@@ -29,7 +29,7 @@ export function addOutputOptions(command: Command, codecs: readonly ExportCodec[
 /** `--compression`, `--level`. */
 export function addCompressionOptions(command: Command, codecs: readonly ExportCodec[]): Command {
   return command
-    .addOption(new Option("--compression <codec>", "of the archive as a whole; of the layers in an OCI layout. On all processors").choices(codecs).default("none"))
+    .addOption(new Option("--compression <codec>", `of the archive as a whole; of the layers in an OCI layout. On all processors${codecs.includes("xz") ? "; xz stores, and makes nothing smaller" : ""}`).choices(codecs).default("none"))
     .option("--level <number>", "of compression: gzip 1 to 9 (6 unless given), zstd -7 to 19 (3 unless given)", parseNumber);
 }
 

@@ -66,14 +66,16 @@ const LEVELS = { gzip: { lowest: 1, highest: 9, usual: 6 }, zstd: { lowest: -7, 
 const ARCHITECTURES: Readonly<Partial<Record<NodeJS.Architecture, string>>> = { x64: "amd64", ia32: "386" };
 /** Of images that are made here. */
 export const DEFAULT_PLATFORM = `linux/${ARCHITECTURES[process.arch] ?? process.arch}`;
+const PLATFORM = /^[\w.-]+\/[\w.-]+(\/[\w.-]+)?$/;
 /** As dockerTools has it. */
 export const DEFAULT_MAX_LAYERS = 100;
 /** Docker takes no more. */
 const MAX_LAYERS = 127;
 
 /** @throws NarborError ERR_INVALID for options that do not go together, or that there are not */
-export function checkExportOptions({ format, compression, level, closure, maxLayers, name }: ExportOptions): void {
+export function checkExportOptions({ format, compression, level, closure, maxLayers, name, platform }: ExportOptions): void {
   if (name !== undefined && !(format === "docker" ? repoTags(name) !== null : isImageName(name))) throw invalid(`${JSON.stringify(name.slice(0, 200))} is no name for an image, such as hello:latest`);
+  if (platform !== undefined && !PLATFORM.test(platform)) throw invalid(`${JSON.stringify(platform.slice(0, 200))} is no platform, such as linux/arm64 or linux/arm/v7`);
   if (format === "nar" && closure === true) throw invalid("a NAR holds one tree, a closure goes with tar, docker or oci");
   if (format === "oci" && compression === "xz") throw invalid("layers of an OCI layout are compressed with none, gzip or zstd");
   if (maxLayers !== undefined && !(Number.isInteger(maxLayers) && maxLayers >= 1 && maxLayers <= MAX_LAYERS)) throw invalid(`there are 1 to ${MAX_LAYERS} layers, found ${maxLayers}`);

@@ -66,6 +66,18 @@ describe("archives", () => {
     expect(await leftovers()).toEqual([]);
   });
 
+  test.for([
+    [["--name", "x"], "--name is of an image"],
+    [["--format", "tar", "--platform", "linux/arm64"], "--platform is of an image"],
+    [["--format", "nar", "--max-layers", "3"], "--max-layers is of an image"],
+    [["--format", "docker", "--platform", "arm64"], '"arm64" is no platform'],
+    [["--format", "docker", "--name", "Hello"], '"Hello" is no name for an image'],
+    [["--format", "oci", "--name", "a b"], '"a b" is no name for an image'],
+  ] as const)("are not begun with options that do not go with them: %j", async ([options, message]) => {
+    const { code, stderr } = await runNarbor(["export", "/nix/store/0c5b8vw40dy178xlpddw65q9gf1h2186-hello", "--store", at("store"), "--output", at("no.tar"), ...options]);
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(message) as string });
+  });
+
   test.for(["none", "gzip", "zstd"])("say once that there is no room for them, compressed with %s", (codec) => {
     const result = spawnSync("sh", ["-c", `"${process.execPath}" "${NARBOR_MAIN}" ${args("--compression", codec, "--json").join(" ")} > /dev/full`]);
     expect({ code: result.status, stderr: result.stderr.toString() }).toEqual({ code: 7, stderr: "error: Cannot write the output: ENOSPC: no space left on device, write\n" });

@@ -381,7 +381,10 @@ describe.skipIf(!HAS_IMAGE_TOOLS)("images", () => {
       expect((await inspect(reference)).Layers).toEqual(diffIds);
       expect(digestOf(await inspectConfig(reference))).toBe(platform?.id);
       if (format === "docker") await expectValidTarball(file);
-      else await expectValidLayout(await unpack(file), `${registry.host}/of-paths:${stores}`, (await inspect(reference)).Digest, at(`crane-${stores}.tar`));
+      else {
+        expect((await inspect(reference)).Digest).toBe(written.manifestDigest);
+        await expectValidLayout(await unpack(file), `${registry.host}/of-paths:${stores}`, written.manifestDigest as string, at(`crane-${stores}.tar`));
+      }
       // Layers as they are compressed by someone else, and all of them on top of each other.
       const [copy, bundle] = [at(`copied-${++stores}`), at(`bundle-${stores}`)];
       await skopeo("copy", reference, `oci:${copy}:it`);

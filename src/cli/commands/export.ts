@@ -9,6 +9,8 @@ import { addOutputOptions, checkOutput, parseNumber, printWritten, writeArchive 
 
 type Options = StoreOption & OutputOptions & Omit<ExportOptions, keyof OutputOptions>;
 
+const IMAGE_OPTIONS = [["name", "--name"], ["platform", "--platform"], ["maxLayers", "--max-layers"]] as const;
+
 export function addExportCommand(program: Command, signal: AbortSignal): void {
   const command = program
     .command("export")
@@ -30,6 +32,9 @@ Examples:
   narbor export /nix/store/…-hello --format tar --closure --compression zstd -o hello.tar.zst`,
   );
   addStoreOption(command).action(async (address: string, options: Options) => {
+    for (const [option, flag] of options.format === "docker" || options.format === "oci" ? [] : IMAGE_OPTIONS) {
+      if (command.getOptionValueSource(option) === "cli") command.error(`error: ${flag} is of an image, and goes with --format docker or oci`, { exitCode: 2 });
+    }
     checkOutput(command, options);
     await using store = await openNamedStore(command, options.store);
     const { node, pathInfo, isBelow } = await findTree(address, store);
