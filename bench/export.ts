@@ -49,12 +49,12 @@ async function putClosure(paths: readonly CorpusPath[]): Promise<string> {
   return paths.at(-1)?.storePath ?? "";
 }
 
-/** Time of what a shell does, with the files and, for `$2`, what it writes. */
-async function shell(script: string): Promise<number> {
+/** What a shell does with the files, `$1`; `$2` is where it writes. */
+async function shell(script: string): Promise<Ran> {
   const output = join(directory, "theirs");
-  const { milliseconds } = await runProcess(["sh", "-ec", script, "sh", root, output]);
+  const ran = await runProcess(["sh", "-ec", script, "sh", root, output]);
   for (const name of await readdir(directory)) if (name.startsWith("theirs")) await rm(join(directory, name));
-  return milliseconds;
+  return ran;
 }
 
 async function narborExport(top: string, format: string, codec: string, watch: boolean): Promise<Ran & { readonly size: number; readonly temporaryFiles: number }> {
@@ -76,8 +76,13 @@ async function narborExport(top: string, format: string, codec: string, watch: b
 }
 
 /** How many times as fast, by medians and by bests: on a machine that does other things, the best is nearer to what it takes. */
-function faster(times: readonly number[], than: readonly number[]): string {
-  return `${(median(than) / median(times)).toFixed(2)} ×, ${(Math.min(...than) / Math.min(...times)).toFixed(2)} × as fast`;
+function faster(runs: readonly Ran[], than: readonly Ran[]): string {
+  const [times, others] = [timesOf(runs), timesOf(than)];
+  return `${(median(others) / median(times)).toFixed(2)} ×, ${(Math.min(...others) / Math.min(...times)).toFixed(2)} × as fast`;
+}
+
+function timesOf(runs: readonly Ran[]): number[] {
+  return runs.map(({ milliseconds }) => milliseconds);
 }
 
 try {
@@ -87,21 +92,24 @@ try {
   const top = await putClosure(corpus);
   console.log(`${corpus.length} paths, ${corpus.reduce((sum, { files }) => sum + files.length, 0)} files, ${(bytes / 1e6).toFixed(0)} MB; ${RUNS} runs in turn; times are medians and bests`);
   for (const codec of CODECS) {
-    const apart: number[] = [];
-    const piped: number[] = [];
-    const ours = new Map<string, number[]>(FORMATS.map((format) => [format, []]));
+    const apart: Ran[] = [];
+    const piped: Ran[] = [];
+    const ours = new Map<string, Ran[]>(FORMATS.map((format) => [format, []]));
     for (let run = 0; run < RUNS; run++) {
       apart.push(await shell(`${TAR} "$2.tar" nix; ${PROGRAMS[codec]} -c "$2.tar" > "$2.compressed"; sha256sum "$2.compressed"`));
       piped.push(await shell(`${TAR} - nix | ${PROGRAMS[codec]} -c | tee "$2.compressed" | sha256sum`));
-      for (const [format, times] of ours) times.push((await narborExport(top, format, codec, false)).milliseconds);
+      for (const [format, runs] of ours) runs.push(await narborExport(top, format, codec, false));
     }
-    const row = (what: string, times: readonly number[], ...more: readonly string[]): void =>
-      printRow(`${codec}: ${what}`, `${(median(times) / 1000).toFixed(2)} s, ${(Math.min(...times) / 1000).toFixed(2)}`, ...more);
+    const row = (what: string, runs: readonly Ran[], ...more: readonly string[]): void => {
+      const times = timesOf(runs);
+      const cpu = median(runs.map(({ cpuMilliseconds }) => cpuMilliseconds));
+      printRow(`${codec}: ${what}`, `${(median(times) / 1000).toFixed(2)} s, ${(Math.min(...times) / 1000).toFixed(2)}`, `CPU ${(cpu / 1000).toFixed(1)} s`, ...more);
+    };
     row("tar, then compress, then hash", apart);
     row("the same in a pipe", piped, faster(piped, apart));
-    for (const [format, times] of ours) {
+    for (const [format, runs] of ours) {
       const watched = await narborExport(top, format, codec, true);
-      row(`narbor export --format ${format}`, times, faster(times, apart), `wanted ≥ ${LIMIT_RATIO}`, `${(watched.size / 1e6).toFixed(0)} MB`, `${watched.peakMib} MiB`, `temporary: ${watched.temporaryFiles} files`);
+      row(`narbor export --format ${format}`, runs, faster(runs, apart), `wanted ≥ ${LIMIT_RATIO}`, `${(watched.size / 1e6).toFixed(0)} MB`, `${watched.peakMib} MiB`, `temporary: ${watched.temporaryFiles} files`);
     }
   }
 } finally {

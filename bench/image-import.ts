@@ -44,6 +44,14 @@ function ratio(times: readonly number[], others: readonly number[]): string {
   return `${(median(times) / median(others)).toFixed(2)} ×, best ${(Math.min(...times) / Math.min(...others)).toFixed(2)} ×`;
 }
 
+function timesOf(runs: readonly Ran[]): number[] {
+  return runs.map(({ milliseconds }) => milliseconds);
+}
+
+function cpu(runs: readonly Ran[]): string {
+  return `CPU ${(median(runs.map(({ cpuMilliseconds }) => cpuMilliseconds)) / 1000).toFixed(1)} s`;
+}
+
 const directory = await mkdtemp(join(process.env["BENCH_DIR"] ?? tmpdir(), "narbor-bench-"));
 try {
   const archive = join(directory, "image.tar.gz");
@@ -53,19 +61,18 @@ try {
   const compressed = (await stat(archive)).size;
   console.log(`${corpus.length} layers, ${corpus.reduce((sum, { files }) => sum + files.length, 0)} files, ${(size / 1e6).toFixed(0)} MB, gzip -6: ${(compressed / 1e6).toFixed(0)} MB; ${RUNS} runs in turn`);
 
-  const gunzip: number[] = [];
-  const cold: number[] = [];
-  const warm: number[] = [];
+  const ran: Record<"gunzip" | "cold" | "warm", Ran[]> = { gunzip: [], cold: [], warm: [] };
   for (let run = 0; run < RUNS; run++) {
     const store = join(directory, "store");
-    gunzip.push((await runProcess(["gunzip", "-c", archive], { output: "/dev/null" })).milliseconds);
-    cold.push((await importImage(archive, store, false)).milliseconds);
-    warm.push((await importImage(archive, store, false)).milliseconds);
+    ran.gunzip.push(await runProcess(["gunzip", "-c", archive], { output: "/dev/null" }));
+    ran.cold.push(await importImage(archive, store, false));
+    ran.warm.push(await importImage(archive, store, false));
     await rm(store, { recursive: true });
   }
-  printRow("gunzip > /dev/null", rate(size, median(gunzip)), seconds(gunzip));
-  printRow("import, cold", rate(size, median(cold)), seconds(cold), ratio(cold, gunzip), `wanted ≤ ${LIMIT_RATIO}`);
-  printRow("import, warm", rate(size, median(warm)), seconds(warm), ratio(warm, gunzip));
+  const [gunzip, cold, warm] = [timesOf(ran.gunzip), timesOf(ran.cold), timesOf(ran.warm)];
+  printRow("gunzip > /dev/null", rate(size, median(gunzip)), seconds(gunzip), cpu(ran.gunzip));
+  printRow("import, cold", rate(size, median(cold)), seconds(cold), cpu(ran.cold), ratio(cold, gunzip), `wanted ≤ ${LIMIT_RATIO}`);
+  printRow("import, warm", rate(size, median(warm)), seconds(warm), cpu(ran.warm), ratio(warm, gunzip));
 
   const opened: number[] = [];
   for (const index of [0, Math.floor(corpus.length / 2), corpus.length - 1].slice(0, OPENED_LAYERS)) {

@@ -14,6 +14,8 @@ const LOOK_MILLISECONDS = 20;
 
 export interface Ran {
   readonly milliseconds: number;
+  /** Of all processors, its own processes' too: what it takes even while others take turns with it. */
+  readonly cpuMilliseconds: number;
   readonly peakMib: number;
   /** Bytes of all its writes, to files, pipes and itself, up to the last look. */
   readonly writtenBytes: number;
@@ -33,6 +35,7 @@ export interface RunOptions {
 /** Run a program to its end, which must be a good one. */
 export async function runProcess([program, ...args]: readonly string[], { env, output, watch = false }: RunOptions = {}): Promise<Ran> {
   await using file = output === undefined ? undefined : await open(output, "w");
+  const cpuBefore = await childrenCpu();
   const begun = performance.now();
   const child = spawn(program ?? "", args, { stdio: ["ignore", file?.fd ?? "pipe", "inherit"], env: { ...process.env, ...env } });
   const looks = { peakMib: 0, writtenBytes: 0, namelessFiles: new Set<string>() };
@@ -42,7 +45,14 @@ export async function runProcess([program, ...args]: readonly string[], { env, o
   const code = await new Promise((done, failed) => child.on("close", done).on("error", failed));
   clearInterval(timer);
   if (code !== 0) throw new Error(`${program} ${args.join(" ")} ended with ${String(code)}`);
-  return { milliseconds: performance.now() - begun, ...looks, stdout };
+  const milliseconds = performance.now() - begun;
+  return { milliseconds, cpuMilliseconds: (await childrenCpu()) - cpuBefore, ...looks, stdout };
+}
+
+/** What children that have ended took; ticks are hundredths of a second. */
+async function childrenCpu(): Promise<number> {
+  const fields = (await readFile("/proc/self/stat", "utf8")).replace(/^.*\) /, "").split(" ");
+  return (Number(fields[13]) + Number(fields[14])) * 10;
 }
 
 async function look(pid: number, looks: { peakMib: number; writtenBytes: number; readonly namelessFiles: Set<string> }): Promise<void> {
