@@ -181,7 +181,10 @@ class ArchiveImport {
   /** In a layout that names files by their digests, a layer that is known need only be hashed. */
   async #findByName(path: string): Promise<LayerRecord | undefined> {
     const [hex] = /(?<=^blobs\/sha256\/)[0-9a-f]{64}$/.exec(path) ?? [];
-    return hex === undefined ? undefined : await findLayer(`sha256:${hex}`, this.#store, { signal: this.#signal });
+    const options = { signal: this.#signal };
+    const layer = hex === undefined ? undefined : await findLayer(`sha256:${hex}`, this.#store, options);
+    // Where layers are noted is not always where their blobs are, and that may have lost them.
+    return layer !== undefined && (await this.#store.blobs.findMissing([layer.recipe.digest], options)).length === 0 ? layer : undefined;
   }
 
   #add(layer: LayerRecord, tally: BlobTally): void {

@@ -18,6 +18,7 @@ import { parseGrpcAddress } from "./grpc-address.ts";
 import { GrpcCore } from "./grpc-core.ts";
 import { GrpcNarIndex } from "./nar-index.ts";
 import { GrpcPathInfoService } from "./path-info-service.ts";
+import { SideNarIndex } from "./side-nar-index.ts";
 import { ChosenComputedCache, ChosenDocumentIndex, ChosenNarIndex } from "./chosen-index.ts";
 import { NarborError } from "../../errors.ts";
 
@@ -60,7 +61,10 @@ export class GrpcStore implements Store, DescribedStore {
     const own = { nars: new GrpcNarIndex(this.#core), documents: new GrpcDocumentIndex(this.#core), computed: new GrpcComputedCache(this.#core) };
     const choose = async (callOptions: CallOptions | undefined): Promise<Omit<SideStore, typeof Symbol.asyncDispose>> =>
       (await this.#core.peer(callOptions)).isNarbor ? own : await this.#side();
-    this.nars = new ChosenNarIndex(async (callOptions) => (await choose(callOptions)).nars);
+    this.nars = new ChosenNarIndex(async (callOptions) => {
+      const { nars } = await choose(callOptions);
+      return nars === own.nars ? nars : new SideNarIndex(nars, this);
+    });
     this.documents = new ChosenDocumentIndex(async (callOptions) => (await choose(callOptions)).documents);
     this.computed = new ChosenComputedCache(async (callOptions) => (await choose(callOptions)).computed);
   }
