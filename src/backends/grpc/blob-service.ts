@@ -16,6 +16,7 @@ import { createBlake3, hashThrough } from "../../hash/blake3.ts";
 import { BlobService as BlobServiceDescriptor } from "../../proto/gen/snix/castore/v1/rpc_blobstore_pb.ts";
 import { batchFindMissing, batchRead, batchUpdate } from "./blob-batches.ts";
 import type { GrpcCore } from "./grpc-core.ts";
+import { SINGLE_CALLS_AT_ONCE } from "./grpc-core.ts";
 import { checkBlob, notStored, verifiedRange } from "./verified-blob.ts";
 
 const { stat, read, put } = BlobServiceDescriptor.method;
@@ -60,7 +61,7 @@ export class GrpcBlobService implements BlobService {
     const missing = new Set((await this.findMissing(blobs.map(({ digest }) => digest), options)).map(digestKey));
     // Each once, should one come twice.
     const wanted = blobs.filter(({ digest }) => missing.delete(digestKey(digest)));
-    if (maxBatchBytes === undefined) await Promise.all(wanted.map((blob) => this.#putOne(blob, options)));
+    if (maxBatchBytes === undefined) await each(wanted, options, (blob, callOptions) => this.#putOne(blob, callOptions));
     else await this.#putBatches(wanted, maxBatchBytes, options);
   }
 
@@ -123,8 +124,8 @@ export class GrpcBlobService implements BlobService {
   }
 
   async #statAll(digests: readonly B3Digest[], options: CallOptions | undefined): Promise<ReadonlySet<string>> {
-    const missing = await Promise.all(digests.map(async (digest) => ((await this.stat(digest, options)) === undefined ? [digestKey(digest)] : [])));
-    return new Set(missing.flat());
+    const stats = await each(digests, options, (digest, callOptions) => this.stat(digest, callOptions));
+    return new Set(digests.filter((_, index) => stats[index] === undefined).map(digestKey));
   }
 
   async #putOne({ digest, bytes }: SmallBlob, options: CallOptions | undefined): Promise<void> {
@@ -159,6 +160,25 @@ export class GrpcBlobService implements BlobService {
     if (equalBytes(stored, sent)) return;
     throw new NarborError("ERR_MISMATCH", `Cannot store blob ${formatDigest(sent)}: ${this.#core.name} calls it ${formatDigest(stored)}`);
   }
+}
+
+/**
+ * A call for every item, in order, as many at once as may be. They follow a signal of their own: to find its place, each of thousands that listen to one
+ * signal looks at all others.
+ */
+async function each<T, R>(items: readonly T[], options: CallOptions | undefined, call: (item: T, options: CallOptions) => Promise<R>): Promise<R[]> {
+  using own = linkSignal(options?.signal);
+  const callOrStop = async (item: T): Promise<R> => {
+    try {
+      return await call(item, { ...options, signal: own.signal });
+    } catch (error) {
+      own.abort(error);
+      throw error;
+    }
+  };
+  const results: R[] = [];
+  for await (const result of mapConcurrent(items, SINGLE_CALLS_AT_ONCE, callOrStop)) results.push(result);
+  return results;
 }
 
 async function* startingWith<T>(first: IteratorResult<T, void>, rest: AsyncGenerator<T, void, undefined>): AsyncGenerator<T, void, undefined> {

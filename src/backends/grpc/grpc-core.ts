@@ -8,7 +8,7 @@ import { PeerFinder } from "./peer.ts";
 import { RpcChannel } from "./rpc-channel.ts";
 
 /** Calls for single blobs at once, over all that use the store. */
-const SINGLE_CALLS_AT_ONCE = 128;
+export const SINGLE_CALLS_AT_ONCE = 128;
 /** Calls that carry many blobs at once: each holds up to 4 MiB at both ends. */
 const BATCH_CALLS_AT_ONCE = 6;
 

@@ -1,8 +1,10 @@
 /** Our client against servers as snix and tvix are. */
+import { getEventListeners } from "node:events";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { GrpcStoreOptions } from "../../../src/backends/grpc/grpc-store.ts";
 import { GrpcStore } from "../../../src/backends/grpc/grpc-store.ts";
 import { MemoryStore } from "../../../src/backends/memory/memory-store.ts";
+import { toSmallBlob } from "../../../src/castore/blob-service.ts";
 import { encodeEntry } from "../../../src/castore/directory-proto.ts";
 import type { ImportedNar } from "../../../src/ingest/ingest-nar.ts";
 import { importNar } from "../../../src/ingest/ingest-nar.ts";
@@ -81,6 +83,32 @@ describe.for(FAMILIES)("GrpcStore with a stock %s server", (family) => {
     expect(server.puts.length - before).toBe(1);
   });
 
+  test("has few calls follow the caller's signal, however many blobs are put", async () => {
+    const { server, store } = await open(family, undefined, {}, 1);
+    const controller = new AbortController();
+    let most = 0;
+    const timer = setInterval(() => (most = Math.max(most, getEventListeners(controller.signal, "abort").length)), 1);
+    onTestFinished(() => clearInterval(timer));
+    const blobs = Array.from({ length: 1000 }, (_, index) => toSmallBlob(Buffer.from(`blob ${index}`)));
+    await store.blobs.putMany(blobs, { signal: controller.signal });
+    expect(server.puts).toHaveLength(blobs.length);
+    expect(most).toBeGreaterThan(0);
+    // To find its place, each of those that listen to one signal looks at all others.
+    expect(most).toBeLessThanOrEqual(16);
+  });
+
+  test("ends all calls with the first that fails, and with the caller's signal", async () => {
+    const { server, store } = await open(family, undefined, {}, 50);
+    const blobs = Array.from({ length: 300 }, (_, index) => toSmallBlob(Buffer.from(`blob ${index}`)));
+    const controller = new AbortController();
+    const putting = store.blobs.putMany(blobs, { signal: controller.signal });
+    setTimeout(() => controller.abort(new Error("enough")), 75);
+    await expect(putting).rejects.toThrow("enough");
+    expect(server.puts.length).toBeLessThan(blobs.length);
+    await server.store[Symbol.asyncDispose]();
+    await expect(store.blobs.putMany(blobs)).rejects.toThrow(/closed/);
+  });
+
   test("reads at most 128 blobs at once, and each only as often as it is asked for", async () => {
     const { store } = await open(family, undefined, {}, 2);
     const { root } = await importInto(store, NAR);
@@ -139,6 +167,27 @@ describe.for(FAMILIES)("GrpcStore with a stock %s server", (family) => {
     expect((await side.nars.byRoot(root))?.narSize).toBe(narSize);
     await store[Symbol.asyncDispose]();
     await expectCode(side.nars.byRoot(root), "ERR_CLOSED");
+  });
+
+  test.for([
+    ["a directory", TREE],
+    ["a file", file("alone")],
+  ] as const)("does not believe its side store when the server has lost the tree: %s", async ([, tree]) => {
+    const side = new MemoryStore();
+    const options = { openSideStore: async () => side };
+    const { store } = await open(family, undefined, options);
+    const nar = referenceNar(tree);
+    const { root, narSha256, narSize } = await importInto(store, nar);
+    const file = { fileSha256: sha256Of("file"), fileSize: 7, codec: "xz" } as const;
+    await store.nars.put({ root, narSha256, narSize }, file);
+    expect((await store.nars.byNarHash(narSha256))?.narSize).toBe(narSize);
+    expect((await store.nars.byFileHash(file.fileSha256))?.fileSize).toBe(7);
+    const { store: emptied } = await open(family, undefined, options);
+    expect(await emptied.nars.byNarHash(narSha256)).toBeUndefined();
+    expect(await emptied.nars.byFileHash(file.fileSha256)).toBeUndefined();
+    expect((await emptied.nars.byRoot(root))?.narSize).toBe(narSize);
+    await importInto(emptied, nar);
+    expect((await emptied.nars.byNarHash(narSha256))?.narSize).toBe(narSize);
   });
 
   test("tries again to open a side store that could not be opened", async () => {
