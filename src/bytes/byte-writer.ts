@@ -1,6 +1,6 @@
 /** A buffer that grows as it is written to, and can be used again. */
 export class ByteWriter {
-  #buffer: Uint8Array;
+  #buffer: Uint8Array<ArrayBuffer>;
   #length = 0;
 
   /** @param capacity bytes to begin with */
@@ -57,10 +57,22 @@ export class ByteWriter {
     return this.#buffer.slice(0, this.#length);
   }
 
+  /** What was written, in the memory it was written to, which is the caller's now. */
+  take(): Uint8Array<ArrayBuffer> {
+    const taken = this.#buffer.subarray(0, this.#length);
+    this.#buffer = new Uint8Array(this.#keptLength());
+    this.#length = 0;
+    return taken;
+  }
+
   /** Forget what was written and keep the memory, unless there is much of it. */
   clear(): void {
     this.#length = 0;
-    if (this.#buffer.length > 1 << 20) this.#buffer = new Uint8Array(256);
+    if (this.#buffer.length > this.#keptLength()) this.#buffer = new Uint8Array(this.#keptLength());
+  }
+
+  #keptLength(): number {
+    return this.#buffer.length > 1 << 20 ? 256 : this.#buffer.length;
   }
 
   #view(): DataView {

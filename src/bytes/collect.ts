@@ -3,7 +3,7 @@ import { NarborError } from "../errors.ts";
 /**
  * A copy. `slice` is not always one: a Buffer is a Uint8Array whose `slice` shares its memory, and a Buffer may come from anywhere.
  */
-export function copyBytes(bytes: Uint8Array): Uint8Array {
+export function copyBytes(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytes);
 }
 

@@ -35,12 +35,19 @@ port.on("message", (request: WorkerRequest) => {
       return void answer(request.id, () => step(request));
     case "compressZstd":
       return void answer(request.id, () => ({ output: [compressZstdSync(request.bytes, request.level)], hasMore: false }));
+    case "shrinkZstd":
+      return void answer(request.id, () => ({ output: [shrink(request)], hasMore: false }));
     case "decompressZstd":
       return void answer(request.id, () => ({ output: [decompressZstdSync(request.bytes, request.size)], hasMore: false }));
     case "compressBzip2":
       return void answer(request.id, () => ({ output: [compressBzip2Sync(request.bytes)], hasMore: false }));
   }
 });
+
+function shrink({ bytes, level }: Extract<WorkerRequest, { type: "shrinkZstd" }>): Uint8Array<ArrayBuffer> {
+  const frame = compressZstdSync(bytes, level);
+  return frame.length < bytes.length ? frame : (bytes as Uint8Array<ArrayBuffer>);
+}
 
 interface Output {
   readonly output: readonly Uint8Array<ArrayBuffer>[];

@@ -56,19 +56,22 @@ export function openDecodeJob(codec: WorkerCodec): DecodeJob {
   };
 }
 
-/** Compress or decompress one block in the thread that has the least to do. */
-export async function runBlock(
-  block:
-    | { readonly type: "compressZstd"; readonly level: number }
-    | { readonly type: "decompressZstd"; readonly size: number }
-    | { readonly type: "compressBzip2" },
-  bytes: Uint8Array,
-): Promise<Uint8Array> {
+type BlockWork =
+  | { readonly type: "compressZstd" | "shrinkZstd"; readonly level: number }
+  | { readonly type: "decompressZstd"; readonly size: number }
+  | { readonly type: "compressBzip2" };
+
+/** Compress or decompress a copy of one block in the thread that has the least to do. */
+export function runBlock(work: BlockWork, bytes: Uint8Array): Promise<Uint8Array> {
+  return runOwnBlock(work, copyOf(bytes));
+}
+
+/** The same of the bytes themselves: their buffer goes to the thread, and with it what else is in it. */
+export async function runOwnBlock(work: BlockWork, bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
   const worker = leastLoadedWorker();
   worker.hold();
   try {
-    const own = copyOf(bytes);
-    const { output } = await worker.request({ ...block, id: nextId++, bytes: own }, [own.buffer]);
+    const { output } = await worker.request({ ...work, id: nextId++, bytes }, [bytes.buffer]);
     const [result] = output;
     if (result === undefined) throw new TypeError("A codec worker answered without a result");
     return result;

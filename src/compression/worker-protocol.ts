@@ -15,6 +15,8 @@ export type WorkerRequest =
   /** End the thread. */
   | { readonly type: "end" }
   | { readonly type: "compressZstd"; readonly id: number; readonly bytes: Uint8Array; readonly level: number }
+  /** Answered with the bytes themselves when a frame of them is not shorter. */
+  | { readonly type: "shrinkZstd"; readonly id: number; readonly bytes: Uint8Array; readonly level: number }
   | { readonly type: "decompressZstd"; readonly id: number; readonly bytes: Uint8Array; readonly size: number }
   | { readonly type: "compressBzip2"; readonly id: number; readonly bytes: Uint8Array };
 

@@ -1,10 +1,10 @@
 /**
  * zstd of whole blocks, off the main thread. A block is a frame that tells its size.
  *
- * The bytes given are copied to the thread and stay the caller's. The synchronous forms take about as long as
+ * The bytes given are copied to the thread and stay the caller's, but for `shrinkZstd`. The synchronous forms take about as long as
  * sending to a thread does when blocks are of a few KiB.
  */
-import { runBlock } from "./worker-pool.ts";
+import { runBlock, runOwnBlock } from "./worker-pool.ts";
 
 export { compressZstdSync, decompressZstdSync } from "./zstd-block.ts";
 
@@ -15,6 +15,15 @@ export { compressZstdSync, decompressZstdSync } from "./zstd-block.ts";
  */
 export function compressZstd(bytes: Uint8Array, level: number): Promise<Uint8Array> {
   return runBlock({ type: "compressZstd", level }, bytes);
+}
+
+/**
+ * Compress bytes that no one else uses: their buffer goes to the thread, and is empty here from now on.
+ *
+ * @returns one frame that tells their size, or, where it would not be shorter, the bytes themselves
+ */
+export function shrinkZstd(bytes: Uint8Array<ArrayBuffer>, level: number): Promise<Uint8Array> {
+  return runOwnBlock({ type: "shrinkZstd", level }, bytes);
 }
 
 /**

@@ -34,12 +34,14 @@ export class PacksBlobService implements BlobService {
   async findMissing(digests: readonly B3Digest[], options?: CallOptions): Promise<readonly B3Digest[]> {
     this.#core.check(options);
     const missing = new Map<string, B3Digest>();
-    for (const [position, digest] of digests.entries()) {
-      if (position % LOOKUPS_PER_TURN === LOOKUPS_PER_TURN - 1) {
+    for (let offset = 0; offset < digests.length; offset += LOOKUPS_PER_TURN) {
+      if (offset > 0) {
         await nextTurn();
         this.#core.check(options);
       }
-      if (!this.#core.index.hasBlob(digest)) missing.set(digestKey(digest), digest);
+      this.#core.index.lookUp(() => {
+        for (const digest of digests.slice(offset, offset + LOOKUPS_PER_TURN)) if (!this.#core.index.hasBlob(digest)) missing.set(digestKey(digest), digest);
+      });
     }
     return [...missing.values()];
   }
@@ -55,11 +57,11 @@ export class PacksBlobService implements BlobService {
     this.#core.check(options);
     this.#sink.check();
     const groups = new Set<Group | undefined>();
+    this.#core.index.lookUp(() => {
+      for (const { digest, bytes } of blobs) if (bytes.length <= MIN_CHUNK_LENGTH) groups.add(this.#core.writer.addChunk(digest, bytes));
+    });
     for (const { digest, bytes } of blobs) {
-      if (bytes.length <= MIN_CHUNK_LENGTH) {
-        groups.add(this.#core.writer.addChunk(digest, bytes));
-        continue;
-      }
+      if (bytes.length <= MIN_CHUNK_LENGTH) continue;
       const chunks: ChunkEntry[] = [];
       for (const chunk of cutBlob(bytes)) chunks.push(this.#addChunk(chunk, groups));
       this.#addSplitBlob(digest, chunks, groups);

@@ -66,13 +66,17 @@ export class PacksDirectoryService implements DirectoryService {
 
   /** Leaves first in the packs too: a log that is cut off anywhere holds no directory without its children. */
   async #write(digests: ClosureValidator["digests"], spool: DirectorySpool, options: CallOptions | undefined): Promise<void> {
-    let position = 0;
+    let looked = 0;
+    let written = 0;
     /** What was written and need not be durable yet; all but the last are on their way. */
     const groups: Group[] = [];
-    for await (const messages of spool.runs()) {
+    for await (const run of spool.runs()) {
       this.#core.check(options);
-      for (const message of messages) {
-        if (position % WRITES_PER_TURN === WRITES_PER_TURN - 1) {
+      const messages = [...run];
+      const unknown = this.#core.index.lookUp(() => messages.filter((_, position) => !this.#core.index.hasDirectory(digests.at(looked + position))));
+      looked += messages.length;
+      for (const message of unknown) {
+        if (written++ % WRITES_PER_TURN === WRITES_PER_TURN - 1) {
           await nextTurn();
           await this.#core.writer.ready();
           // One group fills while another becomes durable: however slow the disk is, no more of them are kept in memory.
@@ -80,8 +84,6 @@ export class PacksDirectoryService implements DirectoryService {
           this.#core.check(options);
         }
         this.#sink.check(groups);
-        const digest = digests.at(position++);
-        if (this.#core.index.hasDirectory(digest)) continue;
         const group = this.#core.writer.addRecord({ type: "directory", message });
         if (group !== groups.at(-1)) groups.push(group);
       }

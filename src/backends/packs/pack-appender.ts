@@ -7,7 +7,7 @@ import type { FileHandle } from "node:fs/promises";
 import { open, unlink } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import pLimit from "p-limit";
-import { compressZstd } from "../../compression/zstd.ts";
+import { shrinkZstd } from "../../compression/zstd.ts";
 import type { IndexDatabase, IndexedBlock } from "./index-database.ts";
 import type { BlockKind, ChunkEntry } from "./pack-format.ts";
 import { encodeBlockHeader, PACK_HEADER } from "./pack-format.ts";
@@ -20,8 +20,8 @@ export type BlockCompression = number | "none";
 /** A block to be written. */
 export interface NewBlock {
   readonly kind: BlockKind;
-  /** Its bytes, which must not change any more. */
-  readonly raw: Uint8Array;
+  /** Its bytes, in a buffer of their own that no one else uses any more. */
+  readonly raw: Uint8Array<ArrayBuffer>;
   readonly chunks: readonly ChunkEntry[];
   readonly records: readonly StoreRecord[];
 }
@@ -57,14 +57,15 @@ export class PackAppender {
   }
 
   /** Append a block; resolves when it is written, which is not yet durable. After one has failed, so do all that follow. */
-  append(block: NewBlock): Promise<IndexedBlock> {
-    this.#backlog += block.raw.length;
-    const compressed = this.#compressors(() => this.#compress(block.raw));
+  append({ raw, ...block }: NewBlock): Promise<IndexedBlock> {
+    const { length } = raw;
+    this.#backlog += length;
+    const compressed = this.#compressors(() => (this.#compression === "none" ? raw : shrinkZstd(raw, this.#compression)));
     const before = this.#last;
     const written = Promise.all([compressed, before])
-      .then(([stored]) => this.#write(block, stored))
+      .then(([stored]) => this.#write(block, length, stored))
       .finally(() => {
-        this.#backlog -= block.raw.length;
+        this.#backlog -= length;
         for (const resume of this.#waiting.splice(0)) resume();
       });
     // A commit waits for it; until then a rejection must not count as unhandled.
@@ -94,16 +95,9 @@ export class PackAppender {
     if (pack.end === PACK_HEADER.length) await unlink(pack.path);
   }
 
-  async #compress(raw: Uint8Array): Promise<Uint8Array> {
-    if (this.#compression === "none") return raw;
-    const compressed = await compressZstd(raw, this.#compression);
-    return compressed.length < raw.length ? compressed : raw;
-  }
-
-  async #write(block: NewBlock, stored: Uint8Array): Promise<IndexedBlock> {
-    const { kind, raw, chunks, records } = block;
-    const codec = stored === raw ? "stored" : "zstd";
-    const header = encodeBlockHeader({ kind, codec, count: chunks.length + records.length, rawLength: raw.length }, chunks, stored);
+  async #write({ kind, chunks, records }: Omit<NewBlock, "raw">, rawLength: number, stored: Uint8Array): Promise<IndexedBlock> {
+    const codec = stored.length < rawLength ? "zstd" : "stored";
+    const header = encodeBlockHeader({ kind, codec, count: chunks.length + records.length, rawLength }, chunks, stored);
     if (this.#pack !== undefined && this.#pack.end >= PACK_BYTES) await this.#finishPack(this.#pack);
     const pack = (this.#pack ??= await this.#beginPack());
     const offset = pack.end;

@@ -169,9 +169,8 @@ export class PackWriter implements AsyncDisposable {
 
   #sealChunks(): void {
     if (this.#chunkEntries.length === 0) return;
-    const block = { kind: "chunks", raw: this.#chunkBytes.bytes(), chunks: this.#chunkEntries, records: [] } as const;
+    const block = { kind: "chunks", raw: this.#chunkBytes.take(), chunks: this.#chunkEntries, records: [] } as const;
     this.#group.blocks.push(this.#appender.append(block));
-    this.#chunkBytes.clear();
     this.#chunkEntries = [];
   }
 
@@ -179,9 +178,8 @@ export class PackWriter implements AsyncDisposable {
     if (this.#records.length === 0) return;
     // Records speak of chunks written before them: a pack that was cut off anywhere must not hold the one without the other.
     this.#sealChunks();
-    const block = { kind: "records", raw: this.#recordBytes.bytes(), chunks: [], records: this.#records } as const;
+    const block = { kind: "records", raw: this.#recordBytes.take(), chunks: [], records: this.#records } as const;
     this.#group.blocks.push(this.#appender.append(block));
-    this.#recordBytes.clear();
     this.#records = [];
   }
 
