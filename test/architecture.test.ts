@@ -98,7 +98,7 @@ function layerOf(place: string): number | undefined {
 }
 
 function importedFiles(file: string): string[] {
-  return [...read(file).matchAll(/(?:from|import)\s+"(\.[^"]+)"/g)].map(([, specifier]) => relative(SOURCE, resolve(SOURCE, dirname(file), specifier ?? "")));
+  return [...read(file).matchAll(/(?:from|import)(?:\s+|\()"(\.[^"]+)"/g)].map(([, specifier]) => relative(SOURCE, resolve(SOURCE, dirname(file), specifier ?? "")));
 }
 
 function imports(): Import[] {

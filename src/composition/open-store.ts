@@ -2,7 +2,6 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { isGrpcAddress, parseGrpcAddress } from "../backends/grpc/grpc-address.ts";
-import { GrpcStore } from "../backends/grpc/grpc-store.ts";
 import type { PacksStoreOptions } from "../backends/packs/packs-store.ts";
 import { PacksStore } from "../backends/packs/packs-store.ts";
 import { NarborError } from "../errors.ts";
@@ -26,6 +25,8 @@ export function defaultStoreDirectory(environment: NodeJS.ProcessEnv): string {
 export async function openStore(address: string, options: PacksStoreOptions): Promise<AnyStore> {
   checkStoreAddress(address, options);
   if (!isGrpcAddress(address)) return await PacksStore.open(address, options);
+  // Half of what there is to load, which a command on a directory need not wait for.
+  const { GrpcStore } = await import("../backends/grpc/grpc-store.ts");
   return new GrpcStore(address, { openSideStore: async () => await PacksStore.open(sideDirectory(address, process.env), { create: true }) });
 }
 

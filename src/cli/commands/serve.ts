@@ -6,7 +6,6 @@ import type { DirectorySizeProfile } from "../../castore/directory.ts";
 import type { ListenAddress } from "../../composition/listen-address.ts";
 import { parseListenAddress } from "../../composition/listen-address.ts";
 import type { ServerOptions } from "../../composition/start-server.ts";
-import { startServer } from "../../composition/start-server.ts";
 import { errorMessage } from "../../errors.ts";
 import { parseCompressionOption } from "../compression-option.ts";
 import { printError, printWarning } from "../output.ts";
@@ -69,6 +68,8 @@ async function serve(command: Command, options: ServeOptions): Promise<void> {
     const profile = await store.directorySizeProfile();
     if (profile !== options.directorySize) printWarning(`the store was made with --directory-size ${profile} and keeps it`);
   }
+  // The servers and their protocols, which no other command needs.
+  const { startServer } = await import("../../composition/start-server.ts");
   const server = await startServer({
     store,
     listen: options.listen,
