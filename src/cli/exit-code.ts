@@ -23,6 +23,8 @@ export const EXIT_UNAVAILABLE = 8;
 export const EXIT_INTERRUPTED = 130;
 /** Whoever was to read an archive has gone: as if ended by SIGPIPE (128 + 13). */
 export const EXIT_READER_GONE = 141;
+/** Ended by SIGTERM (128 + 15). */
+export const EXIT_TERMINATED = 143;
 
 const EXIT_OF_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_NAR_INVALID: EXIT_INVALID_INPUT,
@@ -70,5 +72,6 @@ Exit codes:
   6    the store cannot be opened or written
   7    no space left
   8    an address cannot be listened at or reached, or Nix cannot be asked
-  130  interrupted
-  141  whoever was to read an archive has gone`;
+  130  interrupted (Ctrl-C)
+  141  whoever was to read an archive has gone
+  143  told to end (SIGTERM)`;

@@ -13,7 +13,7 @@ import { addPullCommand } from "./commands/pull.ts";
 import { addPushCommand } from "./commands/push.ts";
 import { addServeCommand } from "./commands/serve.ts";
 import { addVerifyCommand } from "./commands/verify.ts";
-import { EXIT_CODES_HELP, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, exitCodeOf } from "./exit-code.ts";
+import { EXIT_CODES_HELP, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, EXIT_USAGE, exitCodeOf } from "./exit-code.ts";
 import { printError } from "./output.ts";
 import { VERSION } from "./version.ts";
 
@@ -60,13 +60,18 @@ Begin with:
   addInfoCommand(program);
   addCacheCommand(program, interrupt.signal);
   addVerifyCommand(program, interrupt.signal);
-  if (argv[2] !== "serve") process.once("SIGINT", () => interrupt.abort(new Error("interrupted")));
+  let interruptedExit: number = EXIT_INTERRUPTED;
+  const onSignal = (exitCode: number) => (): void => {
+    interruptedExit = exitCode;
+    interrupt.abort(new Error("interrupted"));
+  };
+  if (argv[2] !== "serve") process.once("SIGINT", onSignal(EXIT_INTERRUPTED)).once("SIGTERM", onSignal(EXIT_TERMINATED));
   try {
     await program.parseAsync(argv);
   } catch (error) {
     if (error instanceof CommanderError) process.exitCode = error.exitCode === EXIT_OK ? EXIT_OK : EXIT_USAGE;
     else if (interrupt.signal.aborted) {
-      process.exitCode = EXIT_INTERRUPTED;
+      process.exitCode = interruptedExit;
       // Who reads slowly, or not at all, is not waited for. Codecs may end what they are at.
       if (process.stdout.writableLength > 0) setTimeout(() => process.exit(), EXIT_MILLISECONDS);
     }

@@ -9,6 +9,8 @@ import { errorMessage } from "../errors.ts";
 const PROGRESS_MILLISECONDS = 100;
 /** Characters of a bar: what is beside it is to have room on a line, too. */
 const BAR_SIZE = 24;
+const NARROW_BAR_SIZE = 12;
+const NARROW_COLUMNS = 100;
 
 /** What terminals understand. */
 const CLEAR_BELOW = "\u001b[J";
@@ -86,7 +88,7 @@ export function startProgress(label: string, totalBytes: number | undefined): Pr
   if (!process.stderr.isTTY) return { update: () => undefined, stop: () => undefined };
   const format = totalBytes === undefined ? "{label}  {done}  {rate}  {note}" : "{label} {bar} {percentage}%  {done}  {rate}  {left}  {note}";
   const bar = new cliProgress.SingleBar(
-    { format, stream: process.stderr, clearOnComplete: true, hideCursor: true, noTTYOutput: false, fps: 10, barsize: BAR_SIZE },
+    { format, stream: process.stderr, clearOnComplete: true, hideCursor: true, noTTYOutput: false, fps: 10, barsize: barSize() },
     cliProgress.Presets.shades_classic,
   );
   const begun = performance.now();
@@ -124,11 +126,10 @@ export interface PieceProgress {
   stop(): void;
 }
 
-/** @param label of the line that tells of all pieces together */
-export function startMultiProgress(label: string): MultiProgress {
+export function startMultiProgress(): MultiProgress {
   if (!process.stderr.isTTY) return { plan: () => undefined, start: () => ({ update: () => undefined, stop: () => undefined }), printError, stop: () => undefined };
   const bars = new cliProgress.MultiBar(
-    { format: formatProgressLine, stream: process.stderr, clearOnComplete: true, hideCursor: true, noTTYOutput: false, fps: 1000 / PROGRESS_MILLISECONDS, barsize: BAR_SIZE, forceRedraw: true },
+    { format: formatProgressLine, stream: process.stderr, clearOnComplete: true, hideCursor: true, noTTYOutput: false, fps: 1000 / PROGRESS_MILLISECONDS, barsize: barSize(), forceRedraw: true },
     cliProgress.Presets.shades_classic,
   );
   const begun = performance.now();
@@ -139,25 +140,26 @@ export function startMultiProgress(label: string): MultiProgress {
   let done = { bytes: 0, pieces: 0 };
   // Lines are filled in when they are drawn. Those that no piece needs any more stay, empty: lines that come and go make the rest jump.
   bars.on("update-pre", () => {
-    const rate = formatBytes(done.bytes / Math.max(0.001, (performance.now() - begun) / 1000));
-    const note = `${formatBytes(done.bytes)} of ${formatBytes(total.bytes)}  ${rate}/s  ${done.pieces} of ${total.pieces} paths`;
-    whole?.update(done.bytes, { label, note } satisfies ProgressLine);
+    const rate = done.bytes / Math.max(0.001, (performance.now() - begun) / 1000);
+    const left = formatSeconds((total.bytes - done.bytes) / rate);
+    const note = `${formatBytes(done.bytes)} of ${formatBytes(total.bytes)}  ${formatBytes(rate)}/s  ${done.pieces} of ${total.pieces} paths  ${left} left`;
+    whole?.update(done.bytes, { note } satisfies ProgressLine);
     const pieces = [...underway];
     for (const [index, line] of lines.entries()) {
       const piece = pieces[index];
       line.setTotal(piece?.totalBytes ?? 1);
-      line.update(piece?.bytes ?? 0, { label: piece?.label ?? "", note: piece === undefined ? "" : formatBytes(piece.totalBytes) } satisfies ProgressLine);
+      line.update(piece?.bytes ?? 0, { note: piece === undefined ? "" : `${formatBytes(piece.totalBytes).padStart(8)}  ${piece.label}` } satisfies ProgressLine);
     }
   });
   return {
     plan(totalBytes, totalPieces) {
       total = { bytes: totalBytes, pieces: totalPieces };
-      whole = bars.create(totalBytes, 0, { label, note: "" } satisfies ProgressLine);
+      whole = bars.create(totalBytes, 0, { note: "" } satisfies ProgressLine);
     },
     start(pieceLabel, totalBytes) {
       const piece: PieceUnderway = { label: shorten(pieceLabel), totalBytes, bytes: 0 };
       underway.add(piece);
-      if (underway.size > lines.length) lines.push(bars.create(totalBytes, 0, { label: "", note: "" } satisfies ProgressLine));
+      if (underway.size > lines.length) lines.push(bars.create(totalBytes, 0, { note: "" } satisfies ProgressLine));
       const update = (bytes: number): void => {
         done.bytes += bytes - piece.bytes;
         piece.bytes = bytes;
@@ -189,16 +191,20 @@ interface PieceUnderway {
   bytes: number;
 }
 
-/** What a line shows. */
+/** What a line shows beside its bar; one without a note is empty. */
 interface ProgressLine {
-  readonly label: string;
   readonly note: string;
 }
 
-function formatProgressLine(options: cliProgress.Options, { progress }: cliProgress.Params, { label, note }: ProgressLine): string {
-  if (label === "") return "";
+/** The names come last, where a narrow terminal cuts them off, and not what is done. */
+function formatProgressLine(options: cliProgress.Options, { progress }: cliProgress.Params, { note }: ProgressLine): string {
+  if (note === "") return "";
   const bar = cliProgress.Format.BarFormat(progress, options);
-  return `${label.padEnd(40)} ${bar} ${String(Math.floor(progress * 100)).padStart(3)}%  ${note}`;
+  return `${bar} ${String(Math.floor(progress * 100)).padStart(3)}%  ${note}`;
+}
+
+function barSize(): number {
+  return (process.stderr.columns ?? NARROW_COLUMNS) < NARROW_COLUMNS ? NARROW_BAR_SIZE : BAR_SIZE;
 }
 
 /** A size for a person: `1.2 GB`. */

@@ -48,7 +48,7 @@ export class TransferReport<P extends ReportedPath> implements Disposable {
 
   constructor(options: TransferReportOptions) {
     this.#options = options;
-    this.#progress = startMultiProgress(options.verb);
+    this.#progress = startMultiProgress();
   }
 
   /** To be told of everything that happens. */

@@ -144,7 +144,7 @@ export class RpcCall implements RpcContext {
   }
 
   #idleTimer(what: string): { pause(): void; refresh(): void } {
-    const expire = (): void => this.#controller.abort(new NarborError("ERR_TIMEOUT", `The client has ${what} nothing for ${this.#idleMilliseconds / 1000} s`));
+    const expire = (): void => this.#controller.abort(new NarborError("ERR_TIMEOUT", `No byte was ${what} for ${this.#idleMilliseconds / 1000} s (--idle-timeout)`));
     let timer = setTimeout(expire, this.#idleMilliseconds);
     return {
       pause: () => clearTimeout(timer),

@@ -194,7 +194,10 @@ describe.for(INSTALLATIONS.map((installation) => [installation.version, installa
     expect(code).toBe(4);
   });
 
-  test("goes on from where it was interrupted, and leaves no child behind: exit 130", async () => {
+  test.for([
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const)("goes on from where it was ended by %s, and leaves no child behind: exit %d", async ([signal, exitCode]) => {
     const directory = await newDirectory();
     const to = join(directory, "store");
     const paths = manyPaths(12);
@@ -214,8 +217,8 @@ describe.for(INSTALLATIONS.map((installation) => [installation.version, installa
         if (stdout.includes("-path-5 ") && existsSync(join(directory, "pid"))) done();
       }),
     );
-    child.kill("SIGINT");
-    expect(await ended).toBe(130);
+    child.kill(signal);
+    expect(await ended).toBe(exitCode);
     expect(stderr).toMatch(/^interrupted: \d+ of 12 paths pushed; the same command goes on from there\n$/);
     expect(() => process.kill(pidIn(join(directory, "pid")), 0)).toThrow(/ESRCH/);
 

@@ -98,11 +98,11 @@ describe("archives", () => {
     expect(code).toBe(130);
   });
 
-  test("leave nothing when they are interrupted, whenever that is", async () => {
+  test.for(["SIGINT", "SIGTERM"] as const)("leave nothing when they are ended by %s, whenever that is", async (signal) => {
     for (let milliseconds = 100; milliseconds <= 500; milliseconds += 50) {
       const output = at(`interrupted-${milliseconds}.tar`);
       const child = spawn(process.execPath, [NARBOR_MAIN, ...args("--output", output, "--compression", "gzip", "--level", "9")], { stdio: "ignore" });
-      setTimeout(() => child.kill("SIGINT"), milliseconds);
+      setTimeout(() => child.kill(signal), milliseconds);
       const [code] = (await once(child, "exit")) as [number | null];
       expect((await readdir(temporary.path)).filter((name) => name.startsWith("interrupted-"))).toEqual(code === 0 ? [`interrupted-${milliseconds}.tar`] : []);
       await rm(output, { force: true });
