@@ -10,7 +10,7 @@ import type { GrpcAddress, TlsFiles } from "./grpc-address.ts";
 /** What is said of the names in a certificate, in characters. There may be thousands of them. */
 const NAMES_LIMIT = 300;
 
-/** @throws NarborError ERR_INVALID when a file cannot be read, or is not what it should be */
+/** @throws NarborError ERR_NOT_FOUND when there is no such file, ERR_INVALID when one cannot be read or is not what it should be */
 export async function channelCredentials({ ca, certificate, key }: TlsFiles, address: GrpcAddress): Promise<ChannelCredentials> {
   const [caPem, keyPem, certificatePem] = await Promise.all([ca, key, certificate].map((file) => readPem(file, address)));
   const host = address.host ?? "";
@@ -18,7 +18,9 @@ export async function channelCredentials({ ca, certificate, key }: TlsFiles, add
     const tls = credentials.createSsl(caPem, keyPem, certificatePem, { checkServerIdentity: (_name, found) => checkName(host, found) });
     return isIP(host) === 0 ? tls : withoutServerName(tls);
   } catch (error) {
-    throw new NarborError("ERR_INVALID", `Cannot use the certificates of ${address.text}: ${errorMessage(error)}`, { cause: error });
+    const isMismatch = /key values mismatch/.test(errorMessage(error));
+    const why = isMismatch ? `the key in key=${key} is not that of the certificate in cert=${certificate}` : errorMessage(error);
+    throw new NarborError("ERR_INVALID", `Cannot use the certificates of ${address.text}: ${why}`, { cause: error });
   }
 }
 
@@ -41,7 +43,8 @@ function withoutServerName(tls: ChannelCredentials): ChannelCredentials {
 
 async function readPem(file: string | undefined, address: GrpcAddress): Promise<Buffer | null> {
   if (file === undefined) return null;
-  return await readFile(file).catch((error: unknown) => {
-    throw new NarborError("ERR_INVALID", `Cannot use the address ${address.text}: ${errorMessage(error)}`, { cause: error });
+  return await readFile(file).catch((error: NodeJS.ErrnoException) => {
+    const isMissing = error.code === "ENOENT";
+    throw new NarborError(isMissing ? "ERR_NOT_FOUND" : "ERR_INVALID", `Cannot use the address ${address.text}: ${isMissing ? `there is no ${JSON.stringify(file)}` : error.message}`, { cause: error });
   });
 }

@@ -182,11 +182,15 @@ describe("grpcs://", () => {
     ]);
   });
 
-  test("is ERR_INVALID with the address for files that are not there, or are not what they should be", async () => {
-    for (const parameters of [`ca=/nonexistent.pem`, `ca=${file("server.ext")}&cert=${file("server.ext")}&key=${file("server.ext")}`, `cert=${file("client.pem")}&key=${file("stranger.key")}`]) {
-      const store = openClient(`grpcs://127.0.0.1:1?${parameters}`);
-      await expectCode(store.blobs.stat(NO_DIGEST), "ERR_INVALID", /grpcs:\/\/127\.0\.0\.1:1/);
-    }
+  test.for([
+    ["there is none", () => "ca=/nonexistent.pem", "ERR_NOT_FOUND", /: there is no "\/nonexistent\.pem"$/],
+    ["they hold something else", () => `ca=${file("server.ext")}&cert=${file("server.ext")}&key=${file("server.ext")}`, "ERR_INVALID", /./],
+    ["the key is another one's", () => `cert=${file("client.pem")}&key=${file("stranger.key")}`, "ERR_INVALID", /: the key in key=\S+stranger\.key is not that of the certificate in cert=\S+client\.pem$/],
+  ] as const)("says of files what is wrong with them: %s", async ([, parameters, code, message]) => {
+    const address = `grpcs://127.0.0.1:1?${parameters()}`;
+    const store = openClient(address);
+    await expectCode(store.blobs.stat(NO_DIGEST), code, message);
+    await expectCode(store.blobs.stat(NO_DIGEST), code, /grpcs:\/\/127\.0\.0\.1:1/);
   });
 
   test("has Node.js warn of nothing", () => {
