@@ -183,9 +183,9 @@ describe("grpcs://", () => {
   });
 
   test.for([
-    ["there is none", () => "ca=/nonexistent.pem", "ERR_NOT_FOUND", /: there is no "\/nonexistent\.pem"$/],
-    ["they hold something else", () => `ca=${file("server.ext")}&cert=${file("server.ext")}&key=${file("server.ext")}`, "ERR_INVALID", /./],
-    ["the key is another one's", () => `cert=${file("client.pem")}&key=${file("stranger.key")}`, "ERR_INVALID", /: the key in key=\S+stranger\.key is not that of the certificate in cert=\S+client\.pem$/],
+    ["there is none", (): string => "ca=/nonexistent.pem", "ERR_NOT_FOUND", /: there is no "\/nonexistent\.pem"$/],
+    ["they hold something else", (): string => `ca=${file("server.ext")}&cert=${file("server.ext")}&key=${file("server.ext")}`, "ERR_INVALID", /./],
+    ["the key is another one's", (): string => `cert=${file("client.pem")}&key=${file("stranger.key")}`, "ERR_INVALID", /: the key in key=\S+stranger\.key is not that of the certificate in cert=\S+client\.pem$/],
   ] as const)("says of files what is wrong with them: %s", async ([, parameters, code, message]) => {
     const address = `grpcs://127.0.0.1:1?${parameters()}`;
     const store = openClient(address);
