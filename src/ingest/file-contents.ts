@@ -8,16 +8,33 @@ export interface ContentReader {
   fill(): Promise<boolean>;
 }
 
-/** Read a whole small file and hand it to the uploader. The event that ends it has been taken. */
-export async function uploadSmallFile(reader: ContentReader, uploader: BlobUploader, size: number): Promise<B3Digest> {
+/**
+ * Read a whole small file and hand it to the uploader; a promise only when bytes or memory must be waited for, which for most files is not so. The event that
+ * ends it has been taken.
+ */
+export function uploadSmallFile(reader: ContentReader, uploader: BlobUploader, size: number): B3Digest | Promise<B3Digest> {
   const memory = uploader.reserve(size);
-  const bytes = memory instanceof Uint8Array ? memory : await memory;
-  let filled = 0;
-  for (let piece = await nextPiece(reader); piece !== undefined; piece = await nextPiece(reader)) {
-    bytes.set(piece, filled);
-    filled += piece.length;
-  }
+  if (!(memory instanceof Uint8Array)) return readOn(reader, uploader, memory, 0);
+  const filled = fill(reader, memory, 0);
+  return filled === undefined ? uploader.addSmall(memory) : readOn(reader, uploader, memory, filled);
+}
+
+async function readOn(reader: ContentReader, uploader: BlobUploader, memory: Uint8Array | Promise<Uint8Array>, from: number): Promise<B3Digest> {
+  const bytes = await memory;
+  // Within a file the decoder refuses the input's end, so there is always more.
+  for (let filled = fill(reader, bytes, from); filled !== undefined; filled = fill(reader, bytes, filled)) await reader.fill();
   return uploader.addSmall(bytes);
+}
+
+/** Take what is at hand. How far that fills `bytes`, or undefined when the file has ended. */
+function fill(reader: ContentReader, bytes: Uint8Array, from: number): number | undefined {
+  let filled = from;
+  for (let event = reader.next(); event !== undefined; event = reader.next()) {
+    if (event.type !== "data" || !("bytes" in event)) return undefined;
+    bytes.set(event.bytes, filled);
+    filled += event.bytes.length;
+  }
+  return filled;
 }
 
 /** A file's contents. The event that ends it has been taken when this ends. */

@@ -86,9 +86,8 @@ async function readTree(reader: NarReader, stack: DirectoryStack, uploader: Blob
           break;
         case "file": {
           const { name, size, executable } = event;
-          const digest =
-            size < threshold ? await uploadSmallFile(reader, uploader, size) : await uploader.addLarge(fileContents(reader));
-          stack.add(name, { type: "file", digest, size, executable });
+          const upload = size < threshold ? uploadSmallFile(reader, uploader, size) : uploader.addLarge(fileContents(reader));
+          stack.add(name, { type: "file", digest: upload instanceof Promise ? await upload : upload, size, executable });
           break;
         }
         case "data":

@@ -99,9 +99,13 @@ class TarIngest {
           case "raw":
             this.recipe.addBytes(event.bytes);
             break;
-          case "entry":
-            await this.#take(event.entry);
+          case "entry": {
+            const { entry } = event;
+            this.#begin(entry);
+            const contents = this.#takeContents(entry);
+            this.#add(entry, contents instanceof Promise ? await contents : contents);
             break;
+          }
           case "data":
           case "endEntry":
             throw new TypeError(`A ${event.type} event outside of an entry`);
@@ -110,32 +114,31 @@ class TarIngest {
     } while (await this.#reader.fill());
   }
 
-  async #take(entry: TarEntry): Promise<void> {
+  #begin(entry: TarEntry): void {
     this.#options.onEntry?.(entry);
     if (++this.entries > this.#maxEntries) throw new NarborError("ERR_LIMIT", `Cannot ingest: the archive has more than ${this.#maxEntries} entries`);
     this.#fileBytes += entry.size;
     if (this.#fileBytes > this.#maxFileBytes) throw new NarborError("ERR_LIMIT", `Cannot ingest: the archive's files have more than ${this.#maxFileBytes} bytes`);
-    const digest = await this.#takeContents(entry);
-    const node = this.#nodeOf(entry, digest);
-    if (node !== undefined) this.tree.add(entry.path, node);
   }
 
-  /** Every entry may have contents, though only files should. */
-  async #takeContents({ kind, size, storedSize, sparse }: TarEntry): Promise<B3Digest | undefined> {
+  /** Every entry may have contents, though only files should. A promise only when something must be waited for. */
+  #takeContents({ kind, size, storedSize, sparse }: TarEntry): B3Digest | undefined | Promise<B3Digest> {
     const { uploader } = this.#options;
     if (kind !== "file" && storedSize === 0) {
-      for await (const _ of fileContents(this.#reader));
+      // Its end follows at once.
+      this.#reader.next();
       return undefined;
     }
-    if (sparse === undefined) {
-      const digest = size < SMALL_BLOB_LIMIT ? await uploadSmallFile(this.#reader, uploader, storedSize) : await uploader.addLarge(fileContents(this.#reader));
-      this.recipe.addBlob({ digest, size });
-      return digest;
-    }
     // The file is what the tree has; the archive has what is not a hole in it.
-    const digest = await uploader.addLarge(withHoles(fileContents(this.#reader), sparse, size));
-    for (const { offset, length } of sparse) this.recipe.addBlob({ digest, size, start: offset, end: offset + length });
-    return digest;
+    if (sparse !== undefined) return uploader.addLarge(withHoles(fileContents(this.#reader), sparse, size));
+    return size < SMALL_BLOB_LIMIT ? uploadSmallFile(this.#reader, uploader, storedSize) : uploader.addLarge(fileContents(this.#reader));
+  }
+
+  #add(entry: TarEntry, digest: B3Digest | undefined): void {
+    const { size, sparse = [{ offset: 0, length: size }] } = entry;
+    if (digest !== undefined) for (const { offset, length } of sparse) this.recipe.addBlob({ digest, size, start: offset, end: offset + length });
+    const node = this.#nodeOf(entry, digest);
+    if (node !== undefined) this.tree.add(entry.path, node);
   }
 
   #nodeOf({ kind, typeFlag, linkTarget, mode, size }: TarEntry, digest: B3Digest | undefined): TarTreeEntry | undefined {

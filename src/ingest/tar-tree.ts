@@ -1,5 +1,6 @@
 import { DirectoryStack } from "./directory-stack.ts";
 import type { Node } from "../castore/node.ts";
+import { asBuffer } from "../bytes/as-buffer.ts";
 import { quoteBytes } from "../bytes/text-encoding.ts";
 import { isPathComponent, isSymlinkTarget } from "../castore/path-component.ts";
 import type { DirectorySizeProfile } from "../castore/directory.ts";
@@ -23,6 +24,7 @@ export class TarTree {
   readonly #root: Branch = new Map();
   readonly #maxEntries: number;
   #entries = 0;
+  #lastDirectory: { readonly path: string; readonly branch: Branch } | undefined;
 
   /** @param maxEntries most entries, directories that are only named by what is in them included; more is ERR_LIMIT */
   constructor(maxEntries: number) {
@@ -35,19 +37,23 @@ export class TarTree {
    */
   add(path: Uint8Array, node: TarTreeEntry): void {
     if (typeof node === "object" && node.type === "symlink" && !isSymlinkTarget(node.target)) throw invalid(path, "is a symlink whose target no symlink may have");
-    const components = split(path);
-    const name = components.pop();
-    if (name === undefined) {
+    const place = this.#place(path);
+    if (place === undefined) {
       // The archive's own root.
       if (node !== "directory") throw invalid(path, "is the root, and no directory");
       return;
     }
-    let parent = this.#root;
-    for (const component of components) parent = this.#enter(parent, component);
-    if (node === "directory") this.#enter(parent, name);
-    else if (node === "nothing") parent.delete(name);
+    const { parent, name } = place;
+    if (node === "directory") {
+      this.#enter(parent, name);
+      return;
+    }
+    const found = parent.get(name);
+    // Whatever was in it is not in the tree any more.
+    if (found instanceof Map) this.#lastDirectory = undefined;
+    if (node === "nothing") parent.delete(name);
     else {
-      if (!parent.has(name)) this.#count();
+      if (found === undefined) this.#count();
       parent.set(name, node);
     }
   }
@@ -55,7 +61,7 @@ export class TarTree {
   /** A file or symlink that has come already. */
   find(path: Uint8Array): Node | undefined {
     let found: Node | Branch | undefined = this.#root;
-    for (const component of split(path)) {
+    for (const component of split(latin1(path), path)) {
       if (!(found instanceof Map)) return undefined;
       found = found.get(component);
     }
@@ -69,6 +75,31 @@ export class TarTree {
     addAll(this.#root, stack);
     stack.leave();
     return stack;
+  }
+
+  /** The directory that an entry is in, and its name there; undefined for the root. */
+  #place(path: Uint8Array): { readonly parent: Branch; readonly name: string } | undefined {
+    const text = latin1(path);
+    const slash = text.lastIndexOf("/");
+    const last = text.slice(slash + 1);
+    if (slash === -1 || last === "" || last === "." || last === "..") {
+      const components = split(text, path);
+      const name = components.pop();
+      return name === undefined ? undefined : { parent: this.#enterAll(components), name };
+    }
+    checkComponent(last, path);
+    // Those of one directory mostly come in a row.
+    const directory = text.slice(0, slash);
+    if (this.#lastDirectory?.path !== directory) {
+      const components = split(directory, path);
+      if (components.length === MAX_DEPTH) throw tooDeep(path);
+      this.#lastDirectory = { path: directory, branch: this.#enterAll(components) };
+    }
+    return { parent: this.#lastDirectory.branch, name: last };
+  }
+
+  #enterAll(components: readonly string[]): Branch {
+    return components.reduce((parent, component) => this.#enter(parent, component), this.#root);
   }
 
   #enter(parent: Branch, name: string): Branch {
@@ -104,17 +135,30 @@ function compareUnits(a: string, b: string): number {
   return a < b ? -1 : 1;
 }
 
-function split(path: Uint8Array): string[] {
+/** @param path that of the entry, for errors */
+function split(text: string, path: Uint8Array): string[] {
   const components: string[] = [];
-  for (const component of Buffer.from(path.buffer, path.byteOffset, path.length).toString("latin1").split("/")) {
+  for (const component of text.split("/")) {
     if (component === "" || component === ".") continue;
     if (component !== "..") {
-      if (!isPathComponent(Buffer.from(component, "latin1"))) throw invalid(path, "has a component that no file may have as its name");
+      checkComponent(component, path);
       components.push(component);
-      if (components.length > MAX_DEPTH) throw invalid(path, `is deeper than ${MAX_DEPTH}`);
+      if (components.length > MAX_DEPTH) throw tooDeep(path);
     } else if (components.pop() === undefined) throw invalid(path, "leads out of the archive");
   }
   return components;
+}
+
+function checkComponent(component: string, path: Uint8Array): void {
+  if (!isPathComponent(Buffer.from(component, "latin1"))) throw invalid(path, "has a component that no file may have as its name");
+}
+
+function latin1(path: Uint8Array): string {
+  return asBuffer(path).toString("latin1");
+}
+
+function tooDeep(path: Uint8Array): NarborError {
+  return invalid(path, `is deeper than ${MAX_DEPTH}`);
 }
 
 function invalid(path: Uint8Array, what: string): NarborError {

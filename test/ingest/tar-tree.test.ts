@@ -66,6 +66,8 @@ describe("TarTree", () => {
     ["a symlink for a file", [["x", A], ["x", linkTo("y")]], [["x", linkTo("y")]]],
     ["nothing for a file", [["x", A], ["y", B], ["x", "nothing"]], [["y", B]]],
     ["nothing for a directory and all that is in it", [["x/y", A], ["x", "nothing"]], []],
+    ["what comes after a directory was replaced", [["x/y/z", A], ["x", B], ["x/y/w", A]], [["x", "directory"], ["x/y", "directory"], ["x/y/w", A]]],
+    ["what comes after a directory was taken away", [["x/y/z", A], ["x/y", "nothing"], ["x/y/w", A]], [["x", "directory"], ["x/y", "directory"], ["x/y/w", A]]],
     ["a directory for itself", [["x/y", A], ["x", "directory"], ["./", "directory"]], [["x", "directory"], ["x/y", A]]],
   ])("has what comes last: %s", ([, entries, paths]) => {
     expectPaths(treeOf(entries), paths);
