@@ -8,7 +8,7 @@ import type { Received } from "../../proto/rpc-codec.ts";
 import { rpcCodec } from "../../proto/rpc-codec.ts";
 import { ERROR_CODE_TRAILER, RPC_STATUS, rpcError } from "../../proto/rpc-status.ts";
 import type { GrpcAddress } from "./grpc-address.ts";
-import { explainUnreachable } from "./unreachable.ts";
+import { explainStatus, explainUnreachable } from "./unreachable.ts";
 
 /** It is stopped by signals, by the channel's closing, and when nothing happens for too long. */
 export class OpenCall implements Disposable {
@@ -20,6 +20,7 @@ export class OpenCall implements Disposable {
   readonly #parents: readonly AbortSignal[];
   readonly #follow = (event: Event): void => this.stop((event.target as AbortSignal).reason);
   #timer: NodeJS.Timeout | undefined;
+  #deadline = 0;
 
   constructor(client: Client, path: string, address: GrpcAddress, closed: AbortSignal, signal: AbortSignal | undefined) {
     this.client = client;
@@ -49,18 +50,20 @@ export class OpenCall implements Disposable {
     this.signal.addEventListener("abort", cancel, { once: true });
   }
 
-  /** We wait for ourselves now. */
-  pause(): void {
+  /** We wait for ourselves now. Returns how many milliseconds the server had left. */
+  pause(): number {
     clearTimeout(this.#timer);
+    return Math.max(0, this.#deadline - performance.now());
   }
 
-  /** We wait for the server now. */
-  resume(): void {
+  /** We wait for the server now. @param milliseconds how long; a whole new time unless given */
+  resume(milliseconds = this.#address.timeoutMilliseconds): void {
     clearTimeout(this.#timer);
     const { text, timeoutMilliseconds } = this.#address;
+    this.#deadline = performance.now() + milliseconds;
     this.#timer = setTimeout(
       () => this.stop(new NarborError("ERR_UNAVAILABLE", `${text} has neither sent nor taken anything for ${timeoutMilliseconds / 1000} s`)),
-      timeoutMilliseconds,
+      milliseconds,
     );
   }
 
@@ -96,7 +99,7 @@ export class OpenCall implements Disposable {
     const message =
       status === RPC_STATUS.UNAVAILABLE && said === undefined
         ? `Cannot reach ${this.#address.text}: ${explainUnreachable(details, this.#address)}`
-        : `${this.#address.text}: ${details}`;
+        : `${this.#address.text}: ${explainStatus(details)}`;
     return rpcError(status, said?.toString(), message, error);
   }
 }

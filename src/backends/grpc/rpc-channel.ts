@@ -86,10 +86,10 @@ export class RpcChannel {
     const { call, answers, first } = await this.#retrying(options, begin);
     try {
       for (let result = first; result.done !== true; result = await call.outcome(answers.next())) {
-        // Whoever reads may take its time.
-        call.pause();
+        // Whoever reads may take its time. A message without a byte is no progress: there may be any number of them.
+        const left = call.pause();
         yield call.read(method, result.value);
-        call.resume();
+        call.resume(result.value.length === 0 ? left : undefined);
       }
     } finally {
       // Does nothing to a call that has ended.

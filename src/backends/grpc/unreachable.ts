@@ -53,6 +53,18 @@ export function explainUnreachable(details: string, address: GrpcAddress): strin
   return address.tls === undefined ? explain(reason, PLAIN, address) : explain(reason, TLS, address.tls);
 }
 
+/** @param details what grpc-js says of a call that failed otherwise */
+export function explainStatus(details: string): string {
+  const [, length] = /^Received message larger than max \((\d+) vs/.exec(details) ?? [];
+  // A message begins with its length. Where that is four letters, it is text.
+  const isText = length !== undefined && [24, 16, 8, 0].every((shift) => isLetter((Number(length) >>> shift) & 0xff));
+  return isText ? "it answers in something that is not gRPC" : details;
+}
+
+function isLetter(byte: number): boolean {
+  return byte === 0x0a || byte === 0x0d || (byte >= 0x20 && byte < 0x7f);
+}
+
 function explain<T>(reason: string, explanations: Explanations<T>, address: T): string {
   for (const [pattern, say] of explanations) {
     const match = pattern.exec(reason);

@@ -414,6 +414,26 @@ describe("a server that is none, or something else", () => {
     await expectCode(reading, "ERR_UNAVAILABLE", /for 0\.5 s/);
   });
 
+  test("is ERR_UNAVAILABLE after the timeout when messages without a byte go on coming", async () => {
+    const empty = (stream: ServerHttp2Stream): void => {
+      stream.respond({ ":status": 200, "content-type": "application/grpc" });
+      const timer = setInterval(() => stream.write(frameOf(Buffer.alloc(0))), 20);
+      stream.on("close", () => clearInterval(timer));
+    };
+    const store = await openWith({ "/Read": () => empty }, "?timeout=0.5");
+    await expectCode(within(readAll(store), 5000), "ERR_UNAVAILABLE", /for 0\.5 s/);
+  });
+
+  test("is said to be none when it answers in text", async () => {
+    const store = await openWith({
+      "/Read": () => (stream) => {
+        stream.respond({ ":status": 200, "content-type": "text/html" });
+        stream.end("<html><body>It works!</body></html>");
+      },
+    });
+    await expect(readAll(store)).rejects.toThrow(/^grpc:\/\/127\.0\.0\.1:\d+: it answers in something that is not gRPC$/);
+  });
+
   test("does not hold up a store that is closed meanwhile: what is under way ends with ERR_CLOSED", async () => {
     const { port } = await listen(() => undefined);
     const store = new GrpcStore(`grpc://127.0.0.1:${port}`);
