@@ -86,7 +86,7 @@ async function write(request: HttpRequest, { store, requireReferences, maxNarByt
   if (listingHash !== undefined) return await putListing(request, listingHash);
   const kind = documentKind(path);
   if (kind !== undefined) return await putDocument(request, kind.limit, store);
-  if (path === "v1/images") return await uploads(() => putImages(request, store, maxNarBytes));
+  if (path === "v1/images") return await putImages(request, store, maxNarBytes, uploads);
   if (path === "nix-cache-info") return await putCacheInfo(request);
   throw new NarborError("ERR_INVALID", `Nothing can be uploaded to ${JSON.stringify(`/${path.slice(0, 200)}`)}`);
 }

@@ -1,5 +1,6 @@
 /** `PUT /v1/images` and `GET /v1/images`. */
 import { setTimeout as sleep } from "node:timers/promises";
+import type { LimitFunction } from "p-limit";
 import { findImages, listImageNames } from "../image/image-catalog.ts";
 import type { NamedImages } from "../image/image-record.ts";
 import type { ImageProgress, ImportedImages } from "../image/import-images.ts";
@@ -15,15 +16,17 @@ const LINES_TYPE = "application/x-ndjson";
 /**
  * Take in an image archive. Answers 201 and what came when all of it is durable. A client that accepts `application/x-ndjson` gets 200 at once, a line
  * of JSON each second, and last of all the result, or the error that there would have been.
+ *
+ * @param uploads how many are taken in at once; others wait, unread
  */
-export async function putImages(request: HttpRequest, store: Store, maxBytes: number): Promise<HttpAnswer> {
+export async function putImages(request: HttpRequest, store: Store, maxBytes: number, uploads: LimitFunction): Promise<HttpAnswer> {
   const options = { name: request.query.get("name") ?? undefined, maxBytes, signal: request.signal };
   if (request.headers.accept?.includes(LINES_TYPE) !== true) {
-    const imported = await importImages(request.body, store, options);
+    const imported = await uploads(() => importImages(request.body, store, options));
     return jsonAnswer(201, resultOf(imported));
   }
   let progress: ImageProgress = { layerBytes: 0, layers: 0 };
-  const importing = importImages(request.body, store, { ...options, onProgress: (now) => (progress = now) });
+  const importing = uploads(() => importImages(request.body, store, { ...options, onProgress: (now) => (progress = now) }));
   return { status: 200, headers: { "content-type": LINES_TYPE }, body: progressLines(importing, () => progress) };
 }
 

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { request } from "node:http";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { gunzipSync } from "node:zlib";
+import { deferred } from "../../src/concurrency/deferred.ts";
 import { findImages } from "../../src/image/image-catalog.ts";
 import { importImages } from "../../src/image/import-images.ts";
 import { importNar } from "../../src/ingest/ingest-nar.ts";
@@ -71,6 +72,29 @@ describe("PUT /v1/images", () => {
     expect(status).toBe(200);
     const lines = text.trimEnd().split("\n").map((line) => JSON.parse(line) as { type: string });
     expect(lines.at(-1)).toMatchObject({ type: "result", images: [{ name: "mine:1" }] });
+  });
+
+  test("takes in no more at once than it may, whoever is told of progress", async () => {
+    await using narrow = await openHttpCache({ maxUploads: 1 });
+    const { promise: mayGoOn, resolve: goOn } = deferred<void>();
+    const send = (source: AsyncIterable<Uint8Array>, accept: string): Promise<Response> =>
+      fetch(`${narrow.url}/v1/images`, { method: "PUT", headers: { accept }, body: ReadableStream.from(source) as never, duplex: "half" } as RequestInit);
+    async function* slowly(): AsyncGenerator<Uint8Array, void, undefined> {
+      yield ARCHIVE.subarray(0, 512);
+      await mayGoOn;
+      yield ARCHIVE.subarray(512);
+    }
+    const first = await send(slowly(), "application/x-ndjson");
+    const second = await send(sourceOf(ARCHIVE), "application/x-ndjson");
+    const linesOf = (text: string): { type: string; layerBytes?: number }[] => text.trimEnd().split("\n").map((line) => JSON.parse(line) as { type: string });
+    const reader = second.body?.pipeThrough(new TextDecoderStream()).getReader();
+    // It says that nothing has come, since nothing was looked at.
+    expect(linesOf((await reader?.read())?.value ?? "")).toEqual([{ type: "progress", layerBytes: 0, layers: 0 }]);
+    goOn();
+    expect(linesOf(await first.text()).at(-1)).toMatchObject({ type: "result" });
+    let rest = "";
+    for (let part = await reader?.read(); part?.done === false; part = await reader?.read()) rest += part.value;
+    expect(linesOf(rest).at(-1)).toMatchObject({ type: "result" });
   });
 
   test("refuses what is no image, and lists nothing", async () => {
