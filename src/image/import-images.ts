@@ -1,4 +1,5 @@
 /** Image archives in: one pass over the bytes, whatever the order of what is in them. */
+import { asBuffer } from "../bytes/as-buffer.ts";
 import { collectBytes } from "../bytes/collect.ts";
 import { toHex } from "../bytes/text-encoding.ts";
 import type { BlobRef } from "../castore/blob-service.ts";
@@ -16,6 +17,7 @@ import { BlobUploader } from "../ingest/blob-uploader.ts";
 import { ingestTar } from "../ingest/ingest-tar.ts";
 import { putDirectories } from "../ingest/put-directories.ts";
 import type { Store, StoreWork } from "../store/store.ts";
+import { parseTarHeader, TAR_FIELD } from "../tar/tar-header.ts";
 import type { ArchiveMember } from "./archive-members.ts";
 import { tarMembers } from "./archive-members.ts";
 import { findLayer, putImages } from "./image-catalog.ts";
@@ -114,6 +116,8 @@ class ArchiveImport {
     const resolved = resolveImages(this.#members);
     const images = nameImages(resolved, this.#options.name);
     const configs = new Map<OciDigest, BlobRef>();
+    // They are no layer's.
+    this.#uploader.tally = { newBytes: 0, sharedBytes: 0 };
     for (const { id, config } of resolved) configs.set(id, await this.#uploader.addWhole(config));
     await this.#uploader.join();
     const named = [...images].map(([name, list]): NamedImages => ({ name, images: list.map((image) => toRecord(image, configs)) }));
@@ -138,7 +142,7 @@ class ArchiveImport {
       let bytes: Uint8Array | undefined;
       let layer: LayerRecord | Error | undefined;
       if (codec !== undefined && known === undefined) layer = await this.#readLayer(file.through(rest(reader)), codec);
-      else if (size <= MAX_JSON_BYTES && (this.#jsonBytes += size) <= MAX_JSON_BYTES_IN_ALL) bytes = await collectBytes(file.through(rest(reader)), size, JSON.stringify(path));
+      else if (codec === undefined && size <= MAX_JSON_BYTES && (this.#jsonBytes += size) <= MAX_JSON_BYTES_IN_ALL) bytes = await collectBytes(file.through(rest(reader)), size, JSON.stringify(path));
       archive.throwIfFailed();
       // What was not looked at, or not any more.
       for await (const _ of file.through(rest(reader)));
@@ -251,9 +255,19 @@ async function* rest(reader: SourceReader): AsyncGenerator<Uint8Array, void, und
 function layerCodec(head: Uint8Array): Codec | undefined {
   const codec = detectCodec(head);
   if (codec === "gzip" || codec === "zstd") return codec;
-  const bytes = Buffer.from(head.buffer, head.byteOffset, head.length);
-  // Every tar archive since 1988; and the empty one, which is all zeros.
-  return bytes.length === HEAD_BYTES && (bytes.subarray(257, 262).equals(Buffer.from("ustar")) || bytes.every((byte) => byte === 0)) ? "none" : undefined;
+  return head.length === HEAD_BYTES && isTarHead(head) ? "none" : undefined;
+}
+
+/** Every tar archive since 1988 says so; of an older one the checksum tells, and the empty one is all zeros. */
+function isTarHead(head: Uint8Array): boolean {
+  const [magic] = TAR_FIELD.magic;
+  if (asBuffer(head).toString("latin1", magic, magic + "ustar".length) === "ustar") return true;
+  try {
+    parseTarHeader({ bytes: head, start: 0, position: 0 });
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function nameImages(images: readonly ResolvedImage[], name: string | undefined): ReadonlyMap<string, readonly ResolvedImage[]> {

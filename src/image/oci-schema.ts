@@ -13,11 +13,19 @@ export type OciDigest = `sha256:${string}`;
 const MAX_LAYERS = 1024;
 /** Images in one archive. */
 const MAX_MANIFESTS = 1024;
+/** Names of one image. */
+const MAX_NAMES = 10_000;
 const MAX_TEXT = 4096;
 
 const text = v.pipe(v.string(), v.maxLength(MAX_TEXT));
 const digest = v.custom<OciDigest>((value) => typeof value === "string" && /^sha256:[0-9a-f]{64}$/.test(value), "is no SHA-256 digest");
 const size = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+/** Go writes a list of nothing as null. */
+const listOf = <S extends v.GenericSchema>(item: S, most: number) =>
+  v.pipe(
+    v.nullish(v.pipe(v.array(item), v.maxLength(most)), []),
+    v.transform((list) => list ?? []),
+  );
 const annotations = v.optional(v.nullable(v.record(v.string(), v.string())));
 
 const platform = v.object({ os: text, architecture: text, variant: v.optional(text) });
@@ -31,20 +39,20 @@ const descriptor = v.object({
 });
 
 const index = v.object({ manifests: v.pipe(v.array(descriptor), v.maxLength(MAX_MANIFESTS)) });
-const manifest = v.object({ config: descriptor, layers: v.pipe(v.array(descriptor), v.maxLength(MAX_LAYERS)) });
+const manifest = v.object({ config: descriptor, layers: listOf(descriptor, MAX_LAYERS) });
 const config = v.object({
   os: v.optional(text, ""),
   architecture: v.optional(text, ""),
   variant: v.optional(text),
   created: v.optional(v.nullable(text)),
-  rootfs: v.object({ diff_ids: v.pipe(v.array(digest), v.maxLength(MAX_LAYERS)) }),
+  rootfs: v.object({ diff_ids: listOf(digest, MAX_LAYERS) }),
 });
 const dockerManifest = v.pipe(
   v.array(
     v.object({
       Config: text,
-      RepoTags: v.optional(v.nullable(v.array(text))),
-      Layers: v.optional(v.nullable(v.pipe(v.array(text), v.maxLength(MAX_LAYERS)))),
+      RepoTags: listOf(text, MAX_NAMES),
+      Layers: listOf(text, MAX_LAYERS),
     }),
   ),
   v.maxLength(MAX_MANIFESTS),

@@ -72,12 +72,12 @@ class Archive {
     const manifest = this.#find("manifest.json");
     if (manifest === undefined) return;
     for (const { Config, RepoTags, Layers } of parseDockerManifest(this.#bytes("manifest.json"), "manifest.json")) {
-      const names = RepoTags ?? [];
+      const names = RepoTags;
       const config = this.#bytes(Config);
       const id = digestOf(this.#file(Config));
       const [said] = /[0-9a-f]{64}(?=(\.json)?$)/.exec(Config) ?? [];
       if (said !== undefined && id !== `sha256:${said}`) throw new NarborError("ERR_MISMATCH", `Cannot take the image ${nameOf(names, id)}: its configuration has SHA-256 ${id}, its name says ${said}`);
-      const files = (Layers ?? []).map((path) => ({ path, file: this.#file(path) }));
+      const files = Layers.map((path) => ({ path, file: this.#file(path) }));
       yield this.#toImage(id, config, Config, names, files.map(({ path, file }) => ({ path, file, mediaType: "" })));
     }
   }
@@ -144,7 +144,7 @@ class Archive {
 
   #bytes(path: string): Uint8Array {
     const { bytes } = this.#file(path);
-    if (bytes === undefined) throw new NarborError("ERR_IMAGE_INVALID", `Cannot read the image: ${JSON.stringify(path)} is too large to be JSON`);
+    if (bytes === undefined) throw new NarborError("ERR_IMAGE_INVALID", `Cannot read the image: ${JSON.stringify(path)} is too large for a manifest or a configuration, or comes behind too much else that is no layer`);
     return bytes;
   }
 

@@ -180,6 +180,49 @@ describe("importImages()", () => {
     await expectImage(store.service, "hello:latest", HELLO);
   });
 
+  test("takes an OCI layout again whose index.json comes behind many small layers that are known", async () => {
+    await using store = new MemoryStore();
+    // More than is kept in memory for manifests, in all.
+    const image = imageOf(Array.from({ length: 10 }, (_, index) => tarOf([{ path: `layer-${index}`, bytes: sampleBytes(7_500_000, index) }])));
+    const [first, ...rest] = ociMembers([image]);
+    const members = [first as TarMember, ...rest.filter(({ path }) => path !== "index.json"), ...rest.filter(({ path }) => path === "index.json")];
+    await importMembersOf(store, members);
+    await importMembersOf(store, members);
+    await expectImage(store, "hello:latest", image);
+  });
+
+  test("takes a layer of before 1988, which no magic tells, and calls what is no tar archive that", async () => {
+    await using store = new MemoryStore();
+    const old = Buffer.from(TOP);
+    const [header] = [old.subarray(0, 512)];
+    header.fill(0, 257);
+    header.fill(0x20, 148, 156);
+    header.write(`${header.reduce((sum, byte) => sum + byte, 0).toString(8).padStart(6, "0")}\0 `, 148, "latin1");
+    const image = imageOf([old]);
+    await importMembersOf(store, dockerMembers([image]));
+    await expectImage(store, "hello:latest", image);
+    header.write("x", 0);
+    await expectCode(importMembersOf(store, dockerMembers([imageOf([old])])), "ERR_IMAGE_INVALID", "layer 1 of 1");
+  });
+
+  test("takes an image without layers, as Go writes it", async () => {
+    await using store = new MemoryStore();
+    const config = Buffer.from('{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":null}}');
+    const manifest = [{ Config: "c.json", RepoTags: ["scratch:1"], Layers: null }];
+    await importMembersOf(store, [{ path: "c.json", bytes: config }, { path: "manifest.json", bytes: Buffer.from(JSON.stringify(manifest)) }]);
+    expect((await findImages("scratch:1", store))?.images.map(({ layers }) => layers)).toEqual([[]]);
+    const [named] = (await importMembersOf(store, dockerMembers([imageOf([], { names: ["scratch:2"] })]))) as [NamedImages];
+    for (const format of ["docker", "oci"] as const) expect(await exported(store, named, format)).not.toHaveLength(0);
+  });
+
+  test("counts for a layer what is the layer's", async () => {
+    await using store = new MemoryStore();
+    await importMembersOf(store, dockerMembers([HELLO]));
+    const other = imageOf([BASE, TOP], { names: ["other:1"], architecture: "arm64" });
+    const { layers } = await importImages(sourceOf(tarOf(dockerMembers([other]))), store);
+    expect([...layers.values()].map(({ tally }) => tally.newBytes)).toEqual([0, 0]);
+  });
+
   const changeLayer = (members: TarMember[]): TarMember[] => members.map((member, index) => (index === 1 ? { path: member.path, bytes: tarOf([{ path: "evil", bytes: Buffer.from("evil") }]) } : member));
   test.for<readonly [string, TarMember[], string, string | RegExp]>([
     ["a layer is another than its configuration says", dockerMembers([HELLO], changeLayer), "ERR_MISMATCH", /^Cannot take the image "hello:latest": layer 2 of 2 \(".*layer.tar"\) has diffID sha256:[0-9a-f]{64}, its configuration says sha256:/],
