@@ -1,18 +1,17 @@
 /** Images out: the archives that docker, podman, containerd, skopeo and crane read, in one pass and without anything in between. */
 import { toHex } from "../bytes/text-encoding.ts";
-import type { CallOptions } from "../castore/call-options.ts";
 import { NarborError } from "../errors.ts";
 import { sha256 } from "../hash/sha256.ts";
 import { TAR_END, encodeTarHeader, tarPadding } from "../tar/tar-encoder.ts";
 import { repoTags } from "./image-name.ts";
 import type { ImageSource, LayerSource } from "./image-source.ts";
-import type { LayerCompression, LayerDescriptor, LayerServices } from "./layer-digests.ts";
+import type { LayerCompression, LayerDescriptor, LayerDigestsOptions, LayerServices } from "./layer-digests.ts";
 import { LayerDigests } from "./layer-digests.ts";
 import type { OciDigest } from "./oci-schema.ts";
 
 export type ImageFormat = "docker" | "oci";
 
-export interface ImageArchiveOptions extends CallOptions {
+export interface ImageArchiveOptions extends LayerDigestsOptions {
   /** Such as `hello:latest`; undefined for an image without a name. */
   readonly name: string | undefined;
   /** Of the layers of an OCI layout. A docker archive has them uncompressed, to be compressed as a whole. */
@@ -46,6 +45,11 @@ export function imageArchiveSize(images: readonly ImageSource[], format: ImageFo
   // Every path is short enough for a header without anything before it, unless a layer is of 8 GiB.
   const headers = [...layers.map(({ plan }, index) => headerOf(layerPath(index), plan.size).length), ...files.map(({ path, bytes }) => headerOf(path, bytes.length).length)];
   return [...headers, ...sizes.map((size) => size + tarPadding(size).length)].reduce((sum, length) => sum + length, TAR_END.length);
+}
+
+/** Uncompressed bytes of all layers of an archive. A layer that is rendered twice counts once. */
+export function layerBytes(images: readonly ImageSource[]): number {
+  return distinct(images).reduce((sum, { plan }) => sum + plan.size, 0);
 }
 
 /** Write an image for docker. Layers are named by their number, since their digests are known when they have passed. */

@@ -33,14 +33,19 @@ export interface LayerServices {
 const ONE_IN = 32;
 const SHA256_LENGTH = 32;
 
+export interface LayerDigestsOptions extends CallOptions {
+  /** Told of uncompressed bytes as layers are rendered. */
+  readonly onRendered?: ((bytes: number) => void) | undefined;
+}
+
 export class LayerDigests {
   readonly #services: LayerServices;
   readonly #compression: LayerCompression;
-  readonly #options: CallOptions;
+  readonly #options: LayerDigestsOptions;
   readonly #isToBeVerified: () => boolean;
 
   /** @param isToBeVerified whether a remembered digest is to be held against the layer, now and then by default */
-  constructor(services: LayerServices, compression: LayerCompression, options: CallOptions = {}, isToBeVerified: () => boolean = () => Math.random() * ONE_IN < 1) {
+  constructor(services: LayerServices, compression: LayerCompression, options: LayerDigestsOptions = {}, isToBeVerified: () => boolean = () => Math.random() * ONE_IN < 1) {
     this.#services = services;
     this.#compression = compression;
     this.#options = options;
@@ -62,7 +67,7 @@ export class LayerDigests {
     const { codec, level } = this.#compression;
     const archive = new Sha256Tap();
     const file = new Sha256Tap();
-    const plain = archive.through(renderArchive(layer.plan, this.#services, this.#options));
+    const plain = archive.through(this.#renderPlain(layer));
     const bytes = codec === "none" ? plain : file.through(compress(plain, codec, { level, signal: this.#options.signal }));
     return {
       bytes,
@@ -85,7 +90,7 @@ export class LayerDigests {
       await this.remember(layer, found, (performance.now() - begun) / 1000);
       throw new NarborError("ERR_DATA_LOSS", `Cannot render a layer: it has digest ${found.digest}, ${known.digest} was remembered; that is corrected now, try again`);
     }
-    const plain = renderArchive(layer.plan, this.#services, this.#options);
+    const plain = this.#renderPlain(layer);
     yield* codec === "none" ? plain : compress(plain, codec, { level, signal: this.#options.signal });
   }
 
@@ -111,6 +116,13 @@ export class LayerDigests {
     const found = digests();
     await this.remember(layer, found, (performance.now() - begun) / 1000);
     return found;
+  }
+
+  async *#renderPlain({ plan }: LayerSource): AsyncGenerator<Uint8Array, void, undefined> {
+    for await (const bytes of renderArchive(plan, this.#services, this.#options)) {
+      this.#options.onRendered?.(bytes.length);
+      yield bytes;
+    }
   }
 
   async #findDiffId({ treesDigest }: LayerSource): Promise<OciDigest | undefined> {

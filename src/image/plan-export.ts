@@ -14,7 +14,7 @@ import { findClosure } from "../store/closure.ts";
 import type { PathInfo } from "../store/path-info.ts";
 import type { Store } from "../store/store.ts";
 import type { ImageFormat, ImageSummary } from "./image-archive.ts";
-import { dockerArchive, imageArchiveSize, ociArchive } from "./image-archive.ts";
+import { dockerArchive, imageArchiveSize, layerBytes, ociArchive } from "./image-archive.ts";
 import { isImageName, repoTags } from "./image-name.ts";
 import type { NamedImages } from "./image-record.ts";
 import type { ImageSource } from "./image-source.ts";
@@ -52,8 +52,8 @@ export interface WrittenArchive extends Partial<ImageSummary> {
 
 /** An archive that can be given out, once. */
 export interface PlannedExport {
-  /** Bytes before compression as a whole; undefined for an OCI layout with compressed layers, which no one knows. */
-  readonly size: number | undefined;
+  /** Bytes to be rendered: those of the archive before compression as a whole; of an OCI layout with compressed layers, whose own size no one knows, those of the layers. */
+  readonly size: number;
   /** Bytes that go out, where that is known. */
   readonly outputSize: number | undefined;
   /** @param onBytes told how many bytes, of `size`, have passed */
@@ -145,11 +145,22 @@ function planImages(images: readonly ImageSource[], options: ExportOptions & { r
     return toExport(imageArchiveSize(images, format, name), () => dockerArchive(images, store, { name, compression: { codec: "none", level: undefined }, ...callOptions }), options.compression, levelOf(options), callOptions);
   }
   const compression = layerCompression(options);
-  const size = compression.codec === "none" ? imageArchiveSize(images, format, name) : undefined;
-  return toExport(size, () => ociArchive(images, store, { name, compression, ...callOptions }), "none", undefined, callOptions);
+  if (compression.codec === "none") return toExport(imageArchiveSize(images, format, name), () => ociArchive(images, store, { name, compression, ...callOptions }), "none", undefined, callOptions);
+  let rendered = 0;
+  let tell: ((bytes: number) => void) | undefined;
+  const onRendered = (bytes: number): void => tell?.((rendered += bytes));
+  const plan = toExport(layerBytes(images), () => ociArchive(images, store, { name, compression, onRendered, ...callOptions }), "none", undefined, callOptions);
+  return {
+    ...plan,
+    outputSize: undefined,
+    render: (onBytes) => {
+      tell = onBytes;
+      return plan.render();
+    },
+  };
 }
 
-function toExport(size: number | undefined, begin: () => AsyncGenerator<Uint8Array, ImageSummary | void, undefined>, codec: ExportCodec, level: number | undefined, { signal }: CallOptions): PlannedExport {
+function toExport(size: number, begin: () => AsyncGenerator<Uint8Array, ImageSummary | void, undefined>, codec: ExportCodec, level: number | undefined, { signal }: CallOptions): PlannedExport {
   const archive = new Sha256Tap();
   const output = new Sha256Tap();
   let summary: Partial<ImageSummary> = {};
