@@ -75,8 +75,11 @@ function divertHttp2(server: Server, onHttp2: (connection: Socket) => void, idle
     connection.on("close", () => undecided.delete(connection));
     watchPreface(connection, idleMilliseconds, (version) => {
       undecided.delete(connection);
-      if (version === "http2") onHttp2(connection);
-      else for (const listener of http1) listener.call(server, connection);
+      if (version === "http2") {
+        // node:http lets a client that has ended its side go on reading. HTTP/2 has no such thing, and would never hear that one is gone.
+        connection.allowHalfOpen = false;
+        onHttp2(connection);
+      } else for (const listener of http1) listener.call(server, connection);
     });
   });
   return undecided;

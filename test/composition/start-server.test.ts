@@ -74,6 +74,23 @@ async function answerOf(socket: Socket, enough?: string): Promise<string> {
 }
 
 describe("startServer()", () => {
+  test("hangs up on a gRPC client that has hung up, and holds nothing for it", async () => {
+    const { port } = await start({ idleMilliseconds: 60_000 });
+    const socket = await open(port);
+    await writeApart(socket, [CLIENT_BEGINS, callHeaders(1, "/snix.castore.v1.BlobService/Put"), data(1, frameOf(Buffer.alloc(1000)).subarray(0, 500))]);
+    socket.end();
+    await within(once(socket.resume(), "close"), 5000);
+
+    const gone = new RawGrpcClient(port, { maxSessionMemory: 1000 });
+    const path = "/build.bazel.remote.execution.v2.ContentAddressableStorage/BatchUpdateBlobs";
+    // Together they announce more than a server holds.
+    for (let index = 0; index < 60; index++) gone.begin(path).stream.write(frameOf(Buffer.alloc(3_000_000, 0xff)).subarray(0, 1_500_000));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    gone.session.destroy();
+    await using client = new RawGrpcClient(port, { maxSessionMemory: 1000 });
+    expect((await within(client.call("/snix.castore.v1.DirectoryService/Put", [Buffer.alloc(32 * 1024 * 1024, 0xff)]), 5000)).status).toBe(STATUS.INVALID_ARGUMENT);
+  });
+
   test("answers HTTP/1.1 whatever cuts its first bytes come in", async () => {
     const { port } = await start();
     const request = Buffer.from("GET /nix-cache-info HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

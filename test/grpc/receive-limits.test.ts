@@ -79,6 +79,17 @@ test("no more than 64 calls wait for room; others are told to come back", async 
   });
 });
 
+test("what a connection held, and what it waited for, is free when it is gone", async () => {
+  await withServer({}, async (client, port) => {
+    const other = new RawGrpcClient(port, { maxSessionMemory: 1000 });
+    for (let index = 0; index < 60; index++) announce(other, `${CAS}/BatchUpdateBlobs`, 8 * MIB, MIB);
+    // Those that wait have sent more than anyone has read.
+    await sleep(500);
+    other.session.destroy();
+    expect((await within(client.call(`${CASTORE}.DirectoryService/Put`, [Buffer.alloc(32 * MIB, 0xff)]), 5000)).status).toBe(STATUS.INVALID_ARGUMENT);
+  });
+});
+
 test("a message is right in whatever pieces it comes", async () => {
   await withServer({}, async (client) => {
     const bytes = sampleBytes(20_000);
