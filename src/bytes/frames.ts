@@ -2,9 +2,8 @@ import { concatBytes } from "./collect.ts";
 
 /** Bytes in a message of a stream: fewer cost a call's overhead too often, more sit in memory for every slow client. */
 const MIN_FRAME = 256 * 1024;
-const MAX_FRAME = 1024 * 1024;
 
-/** The same bytes in pieces of 256 KiB to 1 MiB; the last may be smaller. */
+/** The same bytes in pieces of 256 to 512 KiB; the last may be smaller. */
 export async function* frames(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
   let held: Uint8Array[] = [];
   let size = 0;
@@ -21,7 +20,7 @@ export async function* frames(content: AsyncIterable<Uint8Array>): AsyncGenerato
 }
 
 function* split(bytes: Uint8Array): Generator<Uint8Array, void, undefined> {
-  const count = Math.ceil(bytes.length / MAX_FRAME);
+  const count = Math.floor(bytes.length / MIN_FRAME);
   const length = Math.ceil(bytes.length / count);
   for (let start = 0; start < bytes.length; start += length) yield bytes.subarray(start, start + length);
 }

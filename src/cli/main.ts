@@ -17,7 +17,7 @@ import { EXIT_CODES_HELP, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, EXIT_USAGE
 import { printError } from "./output.ts";
 import { VERSION } from "./version.ts";
 
-/** From an interruption to the end, when there is output that no one takes. */
+/** From an interruption to the end, when there is output that no one takes, or input that does not end. */
 const EXIT_MILLISECONDS = 100;
 
 async function main(argv: readonly string[]): Promise<void> {
@@ -72,8 +72,8 @@ Begin with:
     if (error instanceof CommanderError) process.exitCode = error.exitCode === EXIT_OK ? EXIT_OK : EXIT_USAGE;
     else if (interrupt.signal.aborted) {
       process.exitCode = interruptedExit;
-      // Who reads slowly, or not at all, is not waited for. Codecs may end what they are at.
-      if (process.stdout.writableLength > 0) setTimeout(() => process.exit(), EXIT_MILLISECONDS);
+      // Who reads or writes slowly, or not at all, is not waited for. Codecs may end what they are at.
+      setTimeout(() => process.exit(), EXIT_MILLISECONDS).unref();
     }
     else {
       if (error !== reported) printError(error);

@@ -1,7 +1,7 @@
 /** Archives go to standard output, or to a file that appears when it is whole. */
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
-import { realpath, rename, stat, unlink } from "node:fs/promises";
+import { chmod, realpath, rename, stat, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { errorMessage } from "../errors.ts";
@@ -85,7 +85,7 @@ async function writeFile(path: string, source: AsyncIterable<Uint8Array>, signal
   if (found?.isDirectory() === true) throw cannotWrite(path, "it is a directory");
   // What is no file, such as /dev/null or a pipe, stays what it is.
   if (found !== undefined && !found.isFile()) return await writeTo(path, "w", path, source, signal);
-  await writeFileWhole(path, found === undefined ? path : await realpath(path), source, signal);
+  await writeFileWhole(path, found === undefined ? path : await realpath(path), source, signal, found?.mode);
   return true;
 }
 
@@ -96,10 +96,12 @@ export function parseNumber(text: string): number {
 }
 
 /** The file has its name only when everything is in it. */
-async function writeFileWhole(path: string, target: string, source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+async function writeFileWhole(path: string, target: string, source: AsyncIterable<Uint8Array>, signal: AbortSignal, mode?: number): Promise<void> {
   const temporary = `${target}.${process.pid}.tmp`;
   try {
     await writeTo(temporary, "wx", path, source, signal);
+    // What only its owner could read before is not for others now.
+    if (mode !== undefined) await chmod(temporary, mode);
     await rename(temporary, target);
   } catch (error) {
     await unlink(temporary).catch(() => undefined);

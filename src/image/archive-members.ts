@@ -13,6 +13,7 @@ export type ArchiveMember =
   /** Another name of a file; `target` is a path in the archive. */
   | { readonly type: "link"; readonly path: string; readonly target: string };
 
+const MANIFEST_NAMES = ["index.json", "manifest.json"];
 const READ_BYTES = 256 * 1024;
 
 /** @throws NarborError ERR_TAR_INVALID, ERR_IMAGE_INVALID when nothing in the source is of a tar archive, and what the source throws */
@@ -38,8 +39,12 @@ export async function* tarMembers(source: AsyncIterable<Uint8Array>): AsyncGener
   }
 }
 
-/** @throws what the filesystem does */
+/** @throws NarborError ERR_IMAGE_INVALID for a directory that is no image, before anything in it is read; what the filesystem does */
 export async function* directoryMembers(directory: string): AsyncGenerator<ArchiveMember, void, undefined> {
+  const names = await readdir(directory);
+  if (!MANIFEST_NAMES.some((name) => names.includes(name))) {
+    throw new NarborError("ERR_IMAGE_INVALID", `Cannot read the image: the directory ${JSON.stringify(directory)} has neither an index.json (OCI layout) nor a manifest.json`);
+  }
   for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {
     const file = join(entry.parentPath, entry.name);
     const path = relative(directory, file).split(sep).join("/");

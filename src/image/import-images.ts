@@ -61,6 +61,9 @@ const MAX_JSON_BYTES = 8 * 1024 * 1024;
 const MAX_JSON_BYTES_IN_ALL = 64 * 1024 * 1024;
 const MAX_MEMBERS = 100_000;
 const DEFAULT_MAX_BYTES = 1024 ** 4;
+/** What an archive may become, whatever its size, in bytes; and how many times that size on top of it: no more than gzip can make of anything. */
+const FREE_BYTES = 16 * 1024 ** 3;
+const MAX_RATIO = 1024;
 /** What tells a tar archive, and a compression. */
 const HEAD_BYTES = 512;
 
@@ -72,13 +75,24 @@ const HEAD_BYTES = 512;
  * @throws NarborError ERR_IMAGE_INVALID, ERR_TAR_INVALID, ERR_MISMATCH, ERR_LIMIT, ERR_COMPRESSION_INVALID, and what the source or the store throw
  */
 export async function importImages(source: AsyncIterable<Uint8Array>, store: Store, options: ImportImagesOptions = {}): Promise<ImportedImages> {
-  return await importMembers(tarMembers(inflate(source, options)), store, options);
+  const came: Came = { bytes: 0, isOfMembers: false };
+  return await takeMembers(tarMembers(inflate(source, came, options)), came, store, options);
 }
 
 /** The same from the members of an archive that is no single stream. */
 export async function importMembers(members: AsyncIterable<ArchiveMember>, store: Store, options: ImportImagesOptions = {}): Promise<ImportedImages> {
+  return await takeMembers(members, { bytes: 0, isOfMembers: true }, store, options);
+}
+
+/** How much of an archive has come, as it came: as one stream, or as members. */
+interface Came {
+  bytes: number;
+  readonly isOfMembers: boolean;
+}
+
+async function takeMembers(members: AsyncIterable<ArchiveMember>, came: Came, store: Store, options: ImportImagesOptions): Promise<ImportedImages> {
   using stop = linkSignal(options.signal);
-  const reading = new ArchiveImport(store, stop, options);
+  const reading = new ArchiveImport(came, store, stop, options);
   try {
     for await (const member of abortable(members, stop.signal)) await reading.take(member);
     return await reading.finish();
@@ -96,10 +110,13 @@ class ArchiveImport {
   readonly #options: ImportImagesOptions;
   readonly #members = new Map<string, ReadMember | { readonly target: string }>();
   readonly #layers = new Map<OciDigest, ImportedLayer>();
+  readonly #came: Came;
   #jsonBytes = 0;
   #layerBytes = 0;
+  #madeBytes = 0;
 
-  constructor(store: Store, stop: ReturnType<typeof linkSignal>, options: ImportImagesOptions) {
+  constructor(came: Came, store: Store, stop: ReturnType<typeof linkSignal>, options: ImportImagesOptions) {
+    this.#came = came;
     this.#store = store;
     this.#work = store.begin();
     this.#uploader = new BlobUploader(this.#work.blobs, stop, { tallyBy: store.blobs });
@@ -127,7 +144,7 @@ class ArchiveImport {
   }
 
   async #read({ path, size, contents }: ArchiveMember & { readonly type: "file" }): Promise<ReadMember> {
-    const archive = new WatchedSource(contents);
+    const archive = new WatchedSource(contents, this.#came.isOfMembers ? this.#came : undefined);
     const reader = new SourceReader(archive, this.#signal);
     try {
       const codec = layerCodec(await reader.peek(HEAD_BYTES));
@@ -145,7 +162,7 @@ class ArchiveImport {
       else if (codec === undefined && size <= MAX_JSON_BYTES && (this.#jsonBytes += size) <= MAX_JSON_BYTES_IN_ALL) bytes = await collectBytes(file.through(rest(reader)), size, JSON.stringify(path));
       archive.throwIfFailed();
       // What was not looked at, or not any more.
-      for await (const _ of file.through(rest(reader)));
+      for await (const left of file.through(rest(reader))) this.#allow(left.length);
       const digest: OciDigest = `sha256:${toHex(file.digest())}`;
       if (known !== undefined) layer = path.endsWith(digest.slice("sha256:".length)) ? this.#takeKnown(known) : new NarborError("ERR_MISMATCH", `its bytes have SHA-256 ${digest}`);
       return { digest, size: file.size, ...(bytes && { bytes }), ...(layer && { layer }) };
@@ -171,6 +188,7 @@ class ArchiveImport {
         directorySizeProfile: await this.#store.directorySizeProfile({ signal: this.#signal }),
         // Holes are not in the archive, and are hashed like everything else.
         maxFileBytes: this.#bytesLeft(),
+        onEntry: ({ size, storedSize }) => this.#allow(size - storedSize),
       });
       await putDirectories(directories, this.#work.directories, this.#signal);
       const layer: LayerRecord = { diffId: `sha256:${toHex(sha256)}`, ...tar };
@@ -198,9 +216,17 @@ class ArchiveImport {
 
   async *#counted(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
     for await (const bytes of source) {
+      this.#allow(bytes.length);
       this.#tell(bytes.length);
       yield bytes;
     }
+  }
+
+  /** Hold what is made of the archive against what has come of it: a few kB may tell of any number of zeros. */
+  #allow(bytes: number): void {
+    this.#madeBytes += bytes;
+    if (this.#madeBytes <= FREE_BYTES + MAX_RATIO * this.#came.bytes) return;
+    throw new NarborError("ERR_LIMIT", `Cannot take the image: the ${this.#came.bytes} bytes of its archive that have come would become more than ${FREE_BYTES} bytes and ${MAX_RATIO} times as many`);
   }
 
   #tell(bytes: number): void {
@@ -216,15 +242,21 @@ class ArchiveImport {
 /** The archive's bytes, which may fail: that is not the fault of the layer that is read from them. */
 class WatchedSource implements AsyncIterable<Uint8Array> {
   readonly #source: AsyncIterable<Uint8Array>;
+  readonly #came: Came | undefined;
   #failure: { readonly error: unknown } | undefined;
 
-  constructor(source: AsyncIterable<Uint8Array>) {
+  /** @param came where its bytes count, if anywhere */
+  constructor(source: AsyncIterable<Uint8Array>, came: Came | undefined) {
     this.#source = source;
+    this.#came = came;
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
     try {
-      for await (const bytes of this.#source) yield bytes;
+      for await (const bytes of this.#source) {
+        if (this.#came !== undefined) this.#came.bytes += bytes.length;
+        yield bytes;
+      }
     } catch (error) {
       this.#failure = { error };
       throw error;
@@ -236,19 +268,23 @@ class WatchedSource implements AsyncIterable<Uint8Array> {
   }
 }
 
-async function* inflate(source: AsyncIterable<Uint8Array>, { signal, maxBytes = DEFAULT_MAX_BYTES }: ImportImagesOptions): AsyncGenerator<Uint8Array, void, undefined> {
+async function* inflate(source: AsyncIterable<Uint8Array>, came: Came, { signal, maxBytes = DEFAULT_MAX_BYTES }: ImportImagesOptions): AsyncGenerator<Uint8Array, void, undefined> {
   const reader = new SourceReader(source, signal);
   try {
     const head = await reader.peek(HEAD_BYTES);
     if (head.length === 0) throw new NarborError("ERR_IMAGE_INVALID", "Cannot read the image: the input is empty");
-    yield* decompress(rest(reader), { codec: detectCodec(head) ?? "none", signal, maxOutputBytes: maxBytes });
+    yield* decompress(rest(reader, came), { codec: detectCodec(head) ?? "none", signal, maxOutputBytes: maxBytes });
   } finally {
     await reader.close();
   }
 }
 
-async function* rest(reader: SourceReader): AsyncGenerator<Uint8Array, void, undefined> {
-  for (let bytes = await reader.read(); bytes !== undefined; bytes = await reader.read()) yield bytes;
+/** @param came where they count, if anywhere */
+async function* rest(reader: SourceReader, came?: Came): AsyncGenerator<Uint8Array, void, undefined> {
+  for (let bytes = await reader.read(); bytes !== undefined; bytes = await reader.read()) {
+    if (came !== undefined) came.bytes += bytes.length;
+    yield bytes;
+  }
 }
 
 /** How a layer is compressed, or undefined for a file that begins neither like a compressed one nor like a tar archive. */

@@ -5,6 +5,7 @@ import type { B3Digest } from "../castore/digest.ts";
 import type { DirectorySizeProfile } from "../castore/directory.ts";
 import type { DirectoryNode } from "../castore/node.ts";
 import { RecipeWriter } from "../castore/recipe.ts";
+import { nextTurn } from "../concurrency/next-turn.ts";
 import { NarborError } from "../errors.ts";
 import { Sha256Tap } from "../hash/sha256.ts";
 import { TarReader } from "../tar/parse-tar.ts";
@@ -51,6 +52,8 @@ const OWNER_EXECUTE = 0o100;
 /** GNU tar's directory in an incremental archive; its data are names. */
 const GNU_DIRECTORY = "D";
 const ZEROS = new Uint8Array(256 * 1024);
+/** Bytes of a hole before the event loop gets a turn. */
+const BYTES_PER_TURN = 4 * 1024 * 1024;
 
 /**
  * Take a tar archive apart while it streams in. Its files are under way when this resolves: the uploader must be joined, and the directories stored.
@@ -186,6 +189,10 @@ async function* withHoles(stored: AsyncIterable<Uint8Array>, sparse: readonly { 
   yield* zeros(size - position);
 }
 
-function* zeros(length: number): Generator<Uint8Array, void, undefined> {
-  for (let left = length; left > 0; left -= ZEROS.length) yield ZEROS.subarray(0, left);
+/** Of a hole there may be any number, and nothing else to wait for. */
+async function* zeros(length: number): AsyncGenerator<Uint8Array, void, undefined> {
+  for (let given = 0; given < length; given += ZEROS.length) {
+    if (given % BYTES_PER_TURN === 0) await nextTurn();
+    yield ZEROS.subarray(0, length - given);
+  }
 }

@@ -1,7 +1,7 @@
 /** Where `narbor export` and `narbor image export` write archives to, and what they leave when they cannot. */
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { lstat, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, lstat, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { expectBytes, sampleBytes } from "../helpers/bytes.ts";
@@ -45,6 +45,9 @@ describe("archives", () => {
       expectBytes(await readFile(at(name)), expected);
     }
     expect((await lstat(at("link.tar"))).isSymbolicLink()).toBe(true);
+    await chmod(at("old.tar"), 0o600);
+    await runNarbor(args("--output", at("old.tar")));
+    expect((await lstat(at("old.tar"))).mode & 0o777).toBe(0o600);
     expect(await leftovers()).toEqual([]);
   });
 

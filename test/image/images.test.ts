@@ -17,7 +17,8 @@ import { collect, collectItems, expectBytes, sampleBytes } from "../helpers/byte
 import type { TarMember, TestImage } from "../helpers/image-archives.ts";
 import { digestOf, dockerMembers, imageOf, ociMembers, tarOf } from "../helpers/image-archives.ts";
 import { openPacks } from "../helpers/open-stores.ts";
-import { expectCode } from "../helpers/promises.ts";
+import { expectCode, within } from "../helpers/promises.ts";
+import { base256, END, GNU, gnuRanges, tarEntry } from "../helpers/reference-tar.ts";
 import { sourceOf } from "../helpers/tracked-source.ts";
 
 const LARGE = sampleBytes(2_500_000);
@@ -293,6 +294,22 @@ describe("importImages()", () => {
     const archive = tarOf(ociMembers([imageOf([tarOf([{ path: "zeros", bytes: Buffer.alloc(3_000_000) }])])], { compression: "gzip" }));
     await expectCode(importImages(sourceOf(archive), store, { maxBytes: 1_000_000 }), "ERR_LIMIT");
     await expectCode(importImages(sourceOf(gzipSync(tarOf(dockerMembers([HELLO])))), store, { maxBytes: 1_000_000 }), "ERR_LIMIT");
+  });
+
+  const holesOf = (size: bigint): Buffer => Buffer.concat([tarEntry({ name: "holes", type: "S", magic: GNU, realSize: base256(size, 12), sparse: gnuRanges([[0, 0]]) }), END]);
+
+  test("refuses what would become far more than it is", async () => {
+    await using store = new MemoryStore();
+    await expectCode(importMembersOf(store, dockerMembers([imageOf([holesOf(900n * 1024n ** 3n)])])), "ERR_LIMIT", "would become more than 17179869184 bytes");
+    expect(await collectItems(listImageNames(store))).toEqual([]);
+  });
+
+  test("rejects with the signal's reason in the middle of a hole, where nothing is waited for", async () => {
+    await using store = await openPacks()();
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(new Error("enough")), 100);
+    const archive = tarOf(dockerMembers([imageOf([holesOf(15n * 1024n ** 3n)])]));
+    await expect(within(importImages(sourceOf(archive), store.service, { signal: controller.signal }), 5000)).rejects.toThrow("enough");
   });
 
   test("rejects with the signal's reason, and lists nothing", async () => {
