@@ -11,15 +11,18 @@ const PROGRESS_MILLISECONDS = 100;
 const BAR_SIZE = 24;
 const NARROW_BAR_SIZE = 12;
 const NARROW_COLUMNS = 100;
+/** Characters of what is worked on. */
+const LABEL = 40;
+const NARROW_LABEL = 16;
 
 /** What terminals understand. */
 const CLEAR_BELOW = "\u001b[J";
 const WRAP_ON = "\u001b[?7h";
 const WRAP_OFF = "\u001b[?7l";
 
-/** `error: …` on stderr. */
-export function printError(error: unknown): void {
-  process.stderr.write(errorLine(error));
+/** `error: …` on stderr. @param where what it is about, of several things */
+export function printError(error: unknown, where?: string): void {
+  process.stderr.write(errorLine(error, where));
 }
 
 /** `warning: …` on stderr. */
@@ -27,8 +30,8 @@ export function printWarning(message: string): void {
   process.stderr.write(`${colors.createColors(hasColors()).yellow("warning:")} ${message}\n`);
 }
 
-function errorLine(error: unknown): string {
-  return `${colors.createColors(hasColors()).red("error:")} ${describe(error)}\n`;
+function errorLine(error: unknown, where?: string): string {
+  return `${colors.createColors(hasColors()).red("error:")} ${where === undefined ? "" : `${where}: `}${describe(error)}\n`;
 }
 
 /** Colours are for a terminal. picocolors alone would also colour what CI collects. */
@@ -204,7 +207,11 @@ function formatProgressLine(options: cliProgress.Options, { progress }: cliProgr
 }
 
 function barSize(): number {
-  return (process.stderr.columns ?? NARROW_COLUMNS) < NARROW_COLUMNS ? NARROW_BAR_SIZE : BAR_SIZE;
+  return isNarrow() ? NARROW_BAR_SIZE : BAR_SIZE;
+}
+
+function isNarrow(): boolean {
+  return (process.stderr.columns ?? NARROW_COLUMNS) < NARROW_COLUMNS;
 }
 
 /** A size for a person: `1.2 GB`. */
@@ -227,5 +234,6 @@ function formatSeconds(seconds: number): string {
 }
 
 function shorten(label: string): string {
-  return label.length <= 40 ? label : `…${label.slice(-39)}`;
+  const most = isNarrow() ? NARROW_LABEL : LABEL;
+  return label.length <= most ? label : `…${label.slice(1 - most)}`;
 }

@@ -6,6 +6,7 @@ import { dirname } from "node:path";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { errorMessage } from "../errors.ts";
 import type { ExportCodec, ExportOptions, PlannedExport, WrittenArchive } from "../image/plan-export.ts";
+import type { WrittenLayout } from "../image/layout-directory.ts";
 import { checkExportOptions } from "../image/plan-export.ts";
 import { EXIT_READER_GONE } from "./exit-code.ts";
 import { formatBytes, startProgress, writeAll } from "./output.ts";
@@ -20,7 +21,7 @@ export interface OutputOptions {
 
 /** `--output`, `--compression`, `--level`, `--json`. */
 export function addOutputOptions(command: Command, codecs: readonly ExportCodec[]): Command {
-  return addCompressionOptions(command.option("-o, --output <file>", "write to this file, which appears when it is whole; - is standard output"), codecs).option(
+  return addCompressionOptions(command.option("-o, --output <file>", "write to this file, which appears when it is whole; - is standard output. An OCI layout may also go to a directory, which ends in / or is there: layers that it holds are not made again"), codecs).option(
     "--json",
     "print what was written as JSON: on standard output, or on standard error when the archive goes there",
   );
@@ -50,8 +51,11 @@ export function checkExportUsage(command: Command, options: ExportOptions): void
 }
 
 /** Write an archive to where it is to go, with progress. Undefined when its reader has gone (`| head`), of which the exit code tells. */
-export async function writeArchive(label: string, plan: PlannedExport, output: string | undefined, signal: AbortSignal): Promise<WrittenArchive | undefined> {
+export async function writeArchive(label: string, plan: PlannedExport, output: string | undefined, signal: AbortSignal): Promise<WrittenArchive | WrittenLayout | undefined> {
   const progress = startProgress(label, plan.size);
+  if (plan.writeDirectory !== undefined && !isStandardOutput(output) && (await isDirectory(output))) {
+    return await plan.writeDirectory(output, (passed) => progress.update(passed, "")).finally(() => progress.stop());
+  }
   let written = 0;
   async function* counted(): AsyncGenerator<Uint8Array, void, undefined> {
     for await (const bytes of plan.render((passed) => progress.update(passed, plan.outputSize === undefined ? `${formatBytes(written)} written` : ""))) {
@@ -73,6 +77,10 @@ export async function writeArchive(label: string, plan: PlannedExport, output: s
 /** Say what was written, where the archive itself is not. */
 export function printWritten(result: object, { output, json }: OutputOptions): void {
   if (json === true) (isStandardOutput(output) ? process.stderr : process.stdout).write(`${JSON.stringify(result)}\n`);
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return path.endsWith("/") || (await stat(path).catch(() => undefined))?.isDirectory() === true;
 }
 
 function isStandardOutput(output: string | undefined): output is undefined | "-" {

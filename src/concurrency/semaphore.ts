@@ -34,6 +34,17 @@ export class Semaphore {
     const taken = Math.min(weight, this.#capacity);
     if (this.#waiting.length > 0 || this.#free < taken) await this.#wait(taken, signal);
     else this.#free -= taken;
+    return this.#releaser(taken);
+  }
+
+  /** The same without waiting: undefined when it is not free now, or more than the capacity. */
+  tryAcquire(weight: number): (() => void) | undefined {
+    if (this.#waiting.length > 0 || this.#free < weight) return undefined;
+    this.#free -= weight;
+    return this.#releaser(weight);
+  }
+
+  #releaser(taken: number): () => void {
     let released = false;
     return () => {
       if (released) return;

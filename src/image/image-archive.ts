@@ -1,5 +1,6 @@
 /** Images out: the archives that docker, podman, containerd, skopeo and crane read, in one pass and without anything in between. */
 import { toHex } from "../bytes/text-encoding.ts";
+import { Semaphore } from "../concurrency/semaphore.ts";
 import { NarborError } from "../errors.ts";
 import { sha256 } from "../hash/sha256.ts";
 import { TAR_END, encodeTarHeader, tarPadding } from "../tar/tar-encoder.ts";
@@ -33,8 +34,10 @@ const MEDIA_TYPE = {
   config: "application/vnd.oci.image.config.v1+json",
   layer: { none: "application/vnd.oci.image.layer.v1.tar", gzip: "application/vnd.oci.image.layer.v1.tar+gzip", zstd: "application/vnd.oci.image.layer.v1.tar+zstd" },
 } as const;
-/** Of a layer whose digest is not known yet, and must stand before it: a larger one is rendered twice. */
-const BUFFERED_BYTES = 128 * 1024 * 1024;
+/** Of a layer whose digest is not known yet, and must stand before it, in bytes when it is compressed: a larger one is rendered twice, unless its digest is remembered. */
+const HELD_LAYER_BYTES = 128 * 1024 * 1024;
+/** The same of all archives that are written at once. */
+const heldBytes = new Semaphore(256 * 1024 * 1024);
 const UNKNOWN: OciDigest = `sha256:${"0".repeat(64)}`;
 
 /** Bytes of an archive of uncompressed layers, which are the same whatever their digests are. */
@@ -53,9 +56,9 @@ export function layerBytes(images: readonly ImageSource[]): number {
 }
 
 /** Write an image for docker. Layers are named by their number, since their digests are known when they have passed. */
-export async function* dockerArchive(images: readonly ImageSource[], services: LayerServices, { name, isToBeVerified, ...options }: ImageArchiveOptions): AsyncGenerator<Uint8Array, ImageSummary, undefined> {
+export async function* dockerArchive(images: readonly ImageSource[], services: LayerServices, { name, ...options }: ImageArchiveOptions): AsyncGenerator<Uint8Array, ImageSummary, undefined> {
   const image = onlyImage(images);
-  const digests = new LayerDigests(services, { codec: "none", level: undefined }, options, isToBeVerified);
+  const digests = new LayerDigests(services, { codec: "none", level: undefined }, options);
   const described = new Map<LayerSource, LayerDescriptor>();
   for (const [index, layer] of distinct([image]).entries()) {
     yield headerOf(layerPath(index), layer.plan.size);
@@ -69,8 +72,8 @@ export async function* dockerArchive(images: readonly ImageSource[], services: L
 }
 
 /** Write an OCI layout. */
-export async function* ociArchive(images: readonly ImageSource[], services: LayerServices, { name, compression, isToBeVerified, ...options }: ImageArchiveOptions): AsyncGenerator<Uint8Array, ImageSummary, undefined> {
-  const digests = new LayerDigests(services, compression, options, isToBeVerified);
+export async function* ociArchive(images: readonly ImageSource[], services: LayerServices, { name, compression, ...options }: ImageArchiveOptions): AsyncGenerator<Uint8Array, ImageSummary, undefined> {
+  const digests = new LayerDigests(services, compression, options);
   const described = new Map<LayerSource, LayerDescriptor>();
   for (const layer of distinct(images)) described.set(layer, yield* layerFile(layer, digests));
   const all = images.map((image): DescribedImage => ({ image, layers: image.layers.map((layer) => described.get(sameLayer(layer, described.keys())) as LayerDescriptor) }));
@@ -93,13 +96,8 @@ export async function describeImages(images: readonly ImageSource[], services: L
   return { manifestDigest, manifests, platforms: summaryOf(all) };
 }
 
-/** An uncompressed layer on its way, and its digests. */
-async function* passLayer(layer: LayerSource, digests: LayerDigests): AsyncGenerator<Uint8Array, LayerDescriptor, undefined> {
-  const known = await digests.find(layer);
-  if (known !== undefined) {
-    yield* digests.renderKnown(layer, known);
-    return known;
-  }
+/** A layer on its way, and its digests. */
+export async function* passLayer(layer: LayerSource, digests: LayerDigests): AsyncGenerator<Uint8Array, LayerDescriptor, undefined> {
   const begun = performance.now();
   const rendering = digests.render(layer);
   yield* rendering.bytes;
@@ -110,32 +108,56 @@ async function* passLayer(layer: LayerSource, digests: LayerDigests): AsyncGener
 
 /** A layer's file, which is named by its digest: it must be known before the first byte goes out. */
 async function* layerFile(layer: LayerSource, digests: LayerDigests): AsyncGenerator<Uint8Array, LayerDescriptor, undefined> {
-  const known = await digests.find(layer);
-  if (known !== undefined) {
-    yield headerOf(blobPath(known.digest), known.size);
-    yield* digests.renderKnown(layer, known);
-    yield tarPadding(known.size);
-    return known;
+  // A smaller one is rendered once whether its digest is remembered or not.
+  const known = digests.isNamed(layer) || layer.plan.size > HELD_LAYER_BYTES ? await digests.find(layer) : undefined;
+  if (known !== undefined) return yield* knownFile(layer, known, digests);
+  const file = new HeldFile();
+  try {
+    const passing = passLayer(layer, digests);
+    let result = await passing.next();
+    for (; result.done !== true; result = await passing.next()) file.add(result.value);
+    if (file.pieces === undefined) return yield* knownFile(layer, result.value, digests);
+    yield headerOf(blobPath(result.value.digest), result.value.size);
+    yield* file.pieces;
+    yield tarPadding(result.value.size);
+    return result.value;
+  } finally {
+    file.drop();
   }
-  const begun = performance.now();
-  const rendering = digests.render(layer);
-  let held: Uint8Array[] | undefined = [];
-  let heldBytes = 0;
-  for await (const bytes of rendering.bytes) {
-    heldBytes += bytes.length;
-    if (heldBytes > BUFFERED_BYTES) held = undefined;
-    held?.push(bytes);
-  }
-  const found = rendering.digests();
-  await digests.remember(layer, found, (performance.now() - begun) / 1000);
-  yield headerOf(blobPath(found.digest), found.size);
-  if (held === undefined) yield* digests.renderKnown(layer, found);
-  else yield* held;
-  yield tarPadding(found.size);
-  return found;
 }
 
-interface DescribedImage {
+async function* knownFile(layer: LayerSource, known: LayerDescriptor, digests: LayerDigests): AsyncGenerator<Uint8Array, LayerDescriptor, undefined> {
+  yield headerOf(blobPath(known.digest), known.size);
+  yield* digests.renderKnown(layer, known);
+  yield tarPadding(known.size);
+  return known;
+}
+
+/** A compressed layer in memory, as long as there is room for it. */
+class HeldFile {
+  pieces: Uint8Array[] | undefined = [];
+  readonly #releases: (() => void)[] = [];
+  #size = 0;
+
+  add(piece: Uint8Array): void {
+    if (this.pieces === undefined) return;
+    this.#size += piece.length;
+    const release = this.#size > HELD_LAYER_BYTES ? undefined : heldBytes.tryAcquire(piece.length);
+    if (release === undefined) {
+      this.drop();
+      return;
+    }
+    this.#releases.push(release);
+    this.pieces.push(piece);
+  }
+
+  drop(): void {
+    this.pieces = undefined;
+    for (const release of this.#releases.splice(0)) release();
+  }
+}
+
+export interface DescribedImage {
   readonly image: ImageSource;
   readonly layers: readonly LayerDescriptor[];
 }
@@ -152,7 +174,7 @@ function dockerFiles({ image, layers }: DescribedImage, name: string | undefined
   return [{ path: "config.json", bytes: image.config(layers.map(({ diffId }) => diffId)) }, json("manifest.json", manifest)];
 }
 
-function ociFiles(images: readonly DescribedImage[], name: string | undefined, codec: LayerCompression["codec"]): { readonly files: readonly ArchiveFile[]; readonly manifestDigest: OciDigest; readonly manifests: readonly Uint8Array[] } {
+export function ociFiles(images: readonly DescribedImage[], name: string | undefined, codec: LayerCompression["codec"]): { readonly files: readonly ArchiveFile[]; readonly manifestDigest: OciDigest; readonly manifests: readonly Uint8Array[] } {
   const configs = images.map(({ image, layers }) => image.config(layers.map(({ diffId }) => diffId)));
   const manifests = images.map(({ layers }, index) => {
     const config = configs[index] as Uint8Array;
@@ -180,18 +202,18 @@ function ociFiles(images: readonly DescribedImage[], name: string | undefined, c
   return { files, manifestDigest: top.digest, manifests };
 }
 
-function summaryOf(images: readonly DescribedImage[]): ImageSummary["platforms"] {
+export function summaryOf(images: readonly DescribedImage[]): ImageSummary["platforms"] {
   return images.map(({ image, layers }) => ({ platform: image.platform, id: digestOf(image.config(layers.map(({ diffId }) => diffId))), layers }));
 }
 
 /** A layer may stand in an image, or in several, more than once, and its file only once in an archive. */
-function distinct(images: readonly ImageSource[]): readonly LayerSource[] {
+export function distinct(images: readonly ImageSource[]): readonly LayerSource[] {
   const layers = images.flatMap((image) => image.layers);
   return layers.filter((layer, index) => layers.indexOf(sameLayer(layer, layers)) === index);
 }
 
 /** The first of `layers` that is the same one. */
-function sameLayer(layer: LayerSource, layers: Iterable<LayerSource>): LayerSource {
+export function sameLayer(layer: LayerSource, layers: Iterable<LayerSource>): LayerSource {
   for (const other of layers) if (other === layer || (layer.diffId !== undefined && other.diffId === layer.diffId)) return other;
   return layer;
 }
@@ -225,7 +247,7 @@ function layerPath(index: number): string {
   return `layers/${String(index + 1).padStart(4, "0")}.tar`;
 }
 
-function blobPath(digest: OciDigest): string {
+export function blobPath(digest: OciDigest): string {
   return `blobs/sha256/${digest.slice("sha256:".length)}`;
 }
 

@@ -2,7 +2,7 @@
 import { toHex } from "../bytes/text-encoding.ts";
 import type { CallOptions } from "../castore/call-options.ts";
 import { compress, ENCODER_VERSION } from "../compression/compress.ts";
-import { NarborError } from "../errors.ts";
+import { isNarborError, NarborError } from "../errors.ts";
 import { Sha256Tap, sha256 } from "../hash/sha256.ts";
 import type { TreeServices } from "../render/render-nar.ts";
 import { renderArchive } from "../render/segments.ts";
@@ -29,9 +29,11 @@ export interface LayerServices {
   readonly computed: ComputedCache;
 }
 
-/** One in so many remembered digests is computed again, and held against what was remembered. */
+/** Where nothing is rendered, one in so many remembered digests is computed again, and held against what was remembered. */
 const ONE_IN = 32;
 const SHA256_LENGTH = 32;
+/** What compression may add to a layer of little. */
+const MAX_OVERHEAD_BYTES = 64 * 1024;
 
 export interface LayerDigestsOptions extends CallOptions {
   /** Told of uncompressed bytes as layers are rendered. */
@@ -52,6 +54,11 @@ export class LayerDigests {
     this.#isToBeVerified = isToBeVerified;
   }
 
+  /** Whether a layer's digests need not be looked for: it is uncompressed, and has its diffID. */
+  isNamed({ diffId }: LayerSource): boolean {
+    return diffId !== undefined && this.#compression.codec === "none";
+  }
+
   /** What is remembered of a layer. */
   async find(layer: LayerSource): Promise<LayerDescriptor | undefined> {
     const diffId = layer.diffId ?? (await this.#findDiffId(layer));
@@ -59,7 +66,10 @@ export class LayerDigests {
     if (this.#compression.codec === "none") return { diffId, digest: diffId, size: layer.plan.size };
     const value = await this.#services.computed.get(this.#fileKey(diffId), this.#options);
     if (value?.length !== SHA256_LENGTH + 8) return undefined;
-    return { diffId, digest: formatDigest(value.subarray(0, SHA256_LENGTH)), size: Number(Buffer.from(value).readBigUInt64LE(SHA256_LENGTH)) };
+    const size = Number(Buffer.from(value).readBigUInt64LE(SHA256_LENGTH));
+    // No compression makes that of it: it is as good as not known.
+    if (size > 2 * layer.plan.size + MAX_OVERHEAD_BYTES) return undefined;
+    return { diffId, digest: formatDigest(value.subarray(0, SHA256_LENGTH)), size };
   }
 
   /** The layer's bytes as they go into an archive; `digests` is called when they have passed. */
@@ -78,44 +88,67 @@ export class LayerDigests {
     };
   }
 
-  /** The layer's bytes when its digests are known, which now and then are held against them. @throws NarborError ERR_DATA_LOSS when they are others; they are forgotten then */
+  /** The layer's bytes when its digests are known, and are held against them. @throws NarborError ERR_DATA_LOSS when they are others; they are corrected then */
   async *renderKnown(layer: LayerSource, known: LayerDescriptor): AsyncGenerator<Uint8Array, void, undefined> {
-    const { codec, level } = this.#compression;
-    if (this.#isToBeVerified()) {
-      const begun = performance.now();
-      const { bytes, digests } = this.render(layer);
-      yield* bytes;
-      const found = digests();
-      if (found.digest === known.digest && found.diffId === known.diffId) return;
-      await this.remember(layer, found, (performance.now() - begun) / 1000);
-      throw new NarborError("ERR_DATA_LOSS", `Cannot render a layer: it has digest ${found.digest}, ${known.digest} was remembered; that is corrected now, try again`);
-    }
-    const plain = this.#renderPlain(layer);
-    yield* codec === "none" ? plain : compress(plain, codec, { level, signal: this.#options.signal });
+    const begun = performance.now();
+    const { bytes, digests } = this.render(layer);
+    yield* bytes;
+    await this.#correct(layer, known, digests(), begun);
+  }
+
+  async #correct(layer: LayerSource, known: LayerDescriptor, found: LayerDescriptor, begun: number): Promise<void> {
+    if (found.digest === known.digest && found.diffId === known.diffId && found.size === known.size) return;
+    await this.remember(layer, found, (performance.now() - begun) / 1000);
+    const said = (descriptor: LayerDescriptor): string => `digest ${descriptor.digest}, diffID ${descriptor.diffId} and ${descriptor.size} bytes`;
+    throw new NarborError("ERR_DATA_LOSS", `Cannot render a layer: it has ${said(found)}; ${said(known)} were remembered; that is corrected now, try again`);
   }
 
   /** @param seconds that it took to compute them */
   async remember(layer: LayerSource, { diffId, digest, size }: LayerDescriptor, seconds: number): Promise<void> {
-    const { computed } = this.#services;
     if (layer.diffId !== undefined && layer.diffId !== diffId) throw new NarborError("ERR_DATA_LOSS", `Cannot render a layer: it has diffID ${diffId}, it was imported with ${layer.diffId}`);
-    if (layer.treesDigest !== undefined) await computed.put(diffIdKey(layer.treesDigest), parseDigest(diffId), seconds, this.#options);
-    if (this.#compression.codec === "none") return;
+    const isPlain = this.#compression.codec === "none";
+    // Where both are asked for, the time that they save is counted once.
+    if (layer.treesDigest !== undefined) await this.#put(diffIdKey(layer.treesDigest), parseDigest(diffId), isPlain ? seconds : 0);
+    if (isPlain) return;
     const value = Buffer.alloc(SHA256_LENGTH + 8);
     value.set(parseDigest(digest));
     value.writeBigUInt64LE(BigInt(size), SHA256_LENGTH);
-    await computed.put(this.#fileKey(diffId), value, seconds, this.#options);
+    await this.#put(this.#fileKey(diffId), value, seconds);
   }
 
-  /** What a layer's digests are, whatever it takes. */
+  /** Whoever may read and not write has no need to. */
+  async #put(key: ComputedKey, value: Uint8Array, seconds: number): Promise<void> {
+    try {
+      await this.#services.computed.put(key, value, seconds, this.#options);
+    } catch (error) {
+      if (!isNarborError(error, "ERR_FORBIDDEN", "ERR_READ_ONLY")) throw error;
+    }
+  }
+
+  /** What a layer's digests are, whatever it takes. @throws as `confirm` */
   async compute(layer: LayerSource): Promise<LayerDescriptor> {
     const known = await this.find(layer);
-    if (known !== undefined && !this.#isToBeVerified()) return known;
+    if (known !== undefined) {
+      await this.confirm(layer, known);
+      return known;
+    }
     const begun = performance.now();
-    const { bytes, digests } = this.render(layer);
-    for await (const _ of bytes);
-    const found = digests();
+    const found = await this.#digest(layer);
     await this.remember(layer, found, (performance.now() - begun) / 1000);
     return found;
+  }
+
+  /** Now and then, hold what is remembered of a layer against it. @throws NarborError ERR_DATA_LOSS when it was wrong; it is corrected then */
+  async confirm(layer: LayerSource, known: LayerDescriptor): Promise<void> {
+    if (!this.#isToBeVerified()) return;
+    const begun = performance.now();
+    await this.#correct(layer, known, await this.#digest(layer), begun);
+  }
+
+  async #digest(layer: LayerSource): Promise<LayerDescriptor> {
+    const { bytes, digests } = this.render(layer);
+    for await (const _ of bytes);
+    return digests();
   }
 
   async *#renderPlain({ plan }: LayerSource): AsyncGenerator<Uint8Array, void, undefined> {

@@ -20,6 +20,8 @@ import type { NamedImages } from "./image-record.ts";
 import type { ImageSource } from "./image-source.ts";
 import { closureImage, importedImage } from "./image-source.ts";
 import type { LayerCompression } from "./layer-digests.ts";
+import type { WrittenLayout } from "./layout-directory.ts";
+import { writeLayout } from "./layout-directory.ts";
 
 export type ExportFormat = "nar" | "tar" | ImageFormat;
 export type ExportCodec = Extract<Codec, "none" | "gzip" | "zstd" | "xz">;
@@ -58,6 +60,8 @@ export interface PlannedExport {
   readonly outputSize: number | undefined;
   /** @param onBytes told how many bytes, of `size`, have passed */
   render(onBytes?: (bytes: number) => void): AsyncIterable<Uint8Array>;
+  /** Instead of an archive: as a directory, where that is what the format is. Layers that are there are not made again. */
+  readonly writeDirectory?: (directory: string, onBytes: (bytes: number) => void) => Promise<WrittenLayout>;
   /** When all has been rendered. */
   written(): WrittenArchive;
 }
@@ -145,17 +149,22 @@ function planImages(images: readonly ImageSource[], options: ExportOptions & { r
     return toExport(imageArchiveSize(images, format, name), () => dockerArchive(images, store, { name, compression: { codec: "none", level: undefined }, ...callOptions }), options.compression, levelOf(options), callOptions);
   }
   const compression = layerCompression(options);
-  if (compression.codec === "none") return toExport(imageArchiveSize(images, format, name), () => ociArchive(images, store, { name, compression, ...callOptions }), "none", undefined, callOptions);
   let rendered = 0;
   let tell: ((bytes: number) => void) | undefined;
-  const onRendered = (bytes: number): void => tell?.((rendered += bytes));
-  const plan = toExport(layerBytes(images), () => ociArchive(images, store, { name, compression, onRendered, ...callOptions }), "none", undefined, callOptions);
+  const ociOptions = { name, compression, onRendered: (bytes: number) => tell?.((rendered += bytes)), ...callOptions };
+  const isPlain = compression.codec === "none";
+  const plan = toExport(isPlain ? imageArchiveSize(images, format, name) : layerBytes(images), () => ociArchive(images, store, ociOptions), "none", undefined, callOptions);
   return {
     ...plan,
-    outputSize: undefined,
+    outputSize: isPlain ? plan.size : undefined,
     render: (onBytes) => {
+      if (isPlain) return plan.render(onBytes);
       tell = onBytes;
       return plan.render();
+    },
+    writeDirectory: async (directory, onBytes) => {
+      tell = onBytes;
+      return await writeLayout(directory, images, store, ociOptions);
     },
   };
 }

@@ -1,12 +1,17 @@
 /** Images that are made of closures, and what is remembered of them. */
-import { describe, expect, test } from "vitest";
+import { mkdir, readdir, readFile, truncate, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { BlobService } from "../../src/castore/blob-service.ts";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
 import type { ImageArchiveOptions, ImageFormat, ImageSummary } from "../../src/image/image-archive.ts";
 import { describeImages, dockerArchive, imageArchiveSize, ociArchive } from "../../src/image/image-archive.ts";
 import type { ImageSource } from "../../src/image/image-source.ts";
 import { closureImage, layersOf } from "../../src/image/image-source.ts";
-import { importImages } from "../../src/image/import-images.ts";
+import { directoryMembers, tarMembers } from "../../src/image/archive-members.ts";
+import { importImages, importMembers } from "../../src/image/import-images.ts";
+import type { LayerDescriptor } from "../../src/image/layer-digests.ts";
+import { writeLayout } from "../../src/image/layout-directory.ts";
 import { importNar } from "../../src/ingest/ingest-nar.ts";
 import { formatStorePath } from "../../src/nix/store-path.ts";
 import { renderArchive } from "../../src/render/segments.ts";
@@ -19,6 +24,8 @@ import { digestOf } from "../helpers/image-archives.ts";
 import { pathInfoOf, storePathOf } from "../helpers/path-infos.ts";
 import { expectCode } from "../helpers/promises.ts";
 import { directory, file, referenceNar, symlink } from "../helpers/reference-nar.ts";
+import type { TemporaryDirectory } from "../helpers/temporary-directory.ts";
+import { temporaryDirectory } from "../helpers/temporary-directory.ts";
 import { sourceOf } from "../helpers/tracked-source.ts";
 
 const OPTIONS = { platform: "linux/arm64/v8", maxLayers: 3 };
@@ -192,19 +199,126 @@ describe("a wrong digest that was remembered", () => {
     ["layer-diff-id", "docker", PLAIN],
     ["layer-diff-id", "oci", PLAIN],
     ["layer-file", "oci", GZIP],
-  ] as const)("(%s) is an error that says so when the %s archive is verified, and is corrected: %o", async ([kind, format, compression]) => {
+  ] as const)("(%s) is in no %s archive: %o", async ([kind, format, compression]) => {
     await using store = new MemoryStore();
     const image = await closureImage(await closureOf(store), store, OPTIONS);
     const { archive } = await written(store, image, format, { compression });
-    await expectCode(written(spoil(store, kind), image, format, { compression, isToBeVerified: () => true }), "ERR_DATA_LOSS", "was remembered; that is corrected now");
-    expectBytes((await written(store, image, format, { compression, isToBeVerified: () => true })).archive, archive);
+    expectBytes((await written(spoil(store, kind), image, format, { compression })).archive, archive);
   });
 
-  test("is corrected by describeImages() when it is verified", async () => {
+  test("is an error that says so where it stands before its layer, and is corrected", async () => {
+    await using store = new MemoryStore();
+    // Not to be held in memory until its digest is known.
+    const nar = referenceNar(file(Buffer.alloc(130 * 1024 * 1024)));
+    const { root } = await importNar(sourceOf(nar), { blobs: store.blobs, directories: store.directories });
+    const image = await closureImage([pathInfoOf("large", { root, references: [] })], store, OPTIONS);
+    const { summary } = await written(store, image, "oci");
+    await expectCode(written(spoil(store, "layer-diff-id"), image, "oci"), "ERR_DATA_LOSS", "were remembered; that is corrected now");
+    expect((await written(store, image, "oci")).summary).toEqual(summary);
+  });
+
+  test.for([
+    ["layer-diff-id", PLAIN],
+    ["layer-file", GZIP],
+  ] as const)("(%s) is an error of describeImages() that says so when it is verified, and is corrected: %o", async ([kind, compression]) => {
     await using store = new MemoryStore();
     const image = await closureImage(await closureOf(store), store, OPTIONS);
-    const options = { name: undefined, compression: GZIP };
+    const options = { name: undefined, compression };
     const right = await describeImages([image], store, options);
-    expect(await describeImages([image], spoil(store, "layer-file"), { ...options, isToBeVerified: () => true })).toEqual(right);
+    await expectCode(describeImages([image], spoil(store, kind), { ...options, isToBeVerified: () => true }), "ERR_DATA_LOSS", "were remembered; that is corrected now");
+    expect(await describeImages([image], store, { ...options, isToBeVerified: () => true })).toEqual(right);
+  });
+
+  test("with a size that no layer has is as good as none", async () => {
+    await using store = new MemoryStore();
+    const image = await closureImage(await closureOf(store), store, OPTIONS);
+    const options = { name: undefined, compression: GZIP, isToBeVerified: () => false };
+    const right = await describeImages([image], store, options);
+    const huge = withServices(store, {
+      computed: Object.assign(Object.create(store.computed) as ComputedCache, {
+        get: async (...args: Parameters<ComputedCache["get"]>) => {
+          const value = await store.computed.get(...args);
+          return value?.length === 40 ? Buffer.concat([value.subarray(0, 32), Buffer.alloc(8, 0x7f)]) : value;
+        },
+        put: async (...args: Parameters<ComputedCache["put"]>) => await store.computed.put(...args),
+      }),
+    });
+    expect(await describeImages([image], huge, options)).toEqual(right);
+  });
+});
+
+describe("writeLayout()", () => {
+  let temporary: TemporaryDirectory;
+  beforeAll(async () => (temporary = await temporaryDirectory()));
+  afterAll(async () => await temporary[Symbol.asyncDispose]());
+
+  const filesOf = async (directory: string): Promise<string[]> => (await readdir(directory, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile()).map(({ name }) => name).sort();
+
+  test.for([PLAIN, GZIP])("writes what the archive holds, and makes no layer again that is there: %o", async (compression) => {
+    await using store = new MemoryStore();
+    const closure = await closureOf(store);
+    const { store: counted, reads } = watched(store);
+    const image = await closureImage(closure, counted, OPTIONS);
+    const directory = join(temporary.path, `again-${compression.codec}`);
+    const options = { name: "hello:1", compression, isToBeVerified: () => false };
+    const { archive, summary } = await written(store, image, "oci", { compression });
+    const first = await writeLayout(directory, [image], counted, options);
+    expect(first).toMatchObject({ ...summary, newLayers: 3, presentLayers: 0 });
+    const members = new Map<string, Uint8Array>();
+    for await (const member of tarMembers(sourceOf(archive))) if (member.type === "file") members.set(member.path, await collect(member.contents));
+    for (const [path, bytes] of members) expectBytes(await readFile(join(directory, path)), bytes);
+    expect(await filesOf(directory)).toHaveLength(members.size);
+
+    const before = reads();
+    expect(await writeLayout(directory, [image], counted, options)).toMatchObject({ ...summary, newLayers: 0, presentLayers: 3 });
+    expect(reads()).toBe(before);
+    expect(await filesOf(directory)).toHaveLength(members.size);
+    // A layer that was cut short is no layer.
+    const [{ layers }] = summary.platforms as unknown as [{ layers: readonly [LayerDescriptor] }];
+    const [{ digest }] = layers;
+    await truncate(join(directory, "blobs/sha256", digest.slice(7)), 100);
+    expect(await writeLayout(directory, [image], counted, options)).toMatchObject({ newLayers: 1, presentLayers: 2 });
+    expect(digestOf(await readFile(join(directory, "blobs/sha256", digest.slice(7))))).toBe(digest);
+  });
+
+  test("puts images beside each other, and one in the place of another of its name", async () => {
+    await using store = new MemoryStore();
+    const directory = join(temporary.path, "many");
+    const put = async (name: string | undefined, platform: string): Promise<string | undefined> =>
+      (await writeLayout(directory, [await closureImage(await closureOf(store), store, { ...OPTIONS, platform })], store, { name, compression: PLAIN })).manifestDigest;
+    const listed = async (): Promise<(string | undefined)[]> => (JSON.parse(await readFile(join(directory, "index.json"), "utf8")) as { manifests: { digest: string }[] }).manifests.map(({ digest }) => digest);
+    const [one, two] = [await put("one:1", "linux/amd64"), await put("two:1", "linux/arm64")];
+    expect(await listed()).toEqual([one, two]);
+    const changed = await put("one:1", "linux/riscv64");
+    expect(await listed()).toEqual([two, changed]);
+    const nameless = await put(undefined, "linux/amd64");
+    await put(undefined, "linux/amd64");
+    expect(await listed()).toEqual([two, changed, nameless]);
+    expect((await importMembers(directoryMembers(directory), store)).images.map(({ name }) => name).sort()).toEqual(["one:1", expect.stringMatching(/^sha256:/), "two:1"]);
+  });
+
+  test.for([
+    ["holds something else", "notes.txt", "mine", "notes.txt"],
+    ["has an index that is none", "index.json", "[]", "is no index"],
+    ["has an index that is not JSON", "index.json", "{", "is not JSON"],
+  ] as const)("leaves a directory alone that %s", async ([what, name, contents, message]) => {
+    await using store = new MemoryStore();
+    const directory = join(temporary.path, what);
+    await mkdir(directory);
+    await writeFile(join(directory, name), contents);
+    const image = await closureImage(await closureOf(store), store, OPTIONS);
+    await expectCode(writeLayout(directory, [image], store, { name: "x:1", compression: PLAIN }), "ERR_INVALID", message);
+    expect(await filesOf(directory)).toEqual([name]);
+  });
+
+  test("leaves no index and nothing half-written when it is stopped", async () => {
+    await using store = new MemoryStore();
+    const directory = join(temporary.path, "stopped");
+    const controller = new AbortController();
+    const image = await closureImage(await closureOf(store), store, OPTIONS);
+    const onRendered = (): void => controller.abort(new Error("enough"));
+    await expect(writeLayout(directory, [image], store, { name: "x:1", compression: PLAIN, onRendered, signal: controller.signal })).rejects.toThrow(/enough|aborted/);
+    expect(await filesOf(directory)).toEqual([]);
+    expect(await writeLayout(directory, [image], store, { name: "x:1", compression: PLAIN })).toMatchObject({ newLayers: 3 });
   });
 });

@@ -12,7 +12,7 @@ import type { ImportedImages, ImportImagesOptions } from "../../image/import-ima
 import { importImages, importMembers } from "../../image/import-images.ts";
 import type { OciDigest } from "../../image/oci-schema.ts";
 import type { ImageFormat } from "../../image/image-archive.ts";
-import { describeImages } from "../../image/image-archive.ts";
+import { describeImages, layerBytes } from "../../image/image-archive.ts";
 import type { ImageSource } from "../../image/image-source.ts";
 import { STORE_DIR } from "../../nix/store-path.ts";
 import { DEFAULT_MAX_LAYERS, imageNameOf, imageOfClosure, importedImages, layerCompression, nameOf, planImageExport } from "../../image/plan-export.ts";
@@ -82,7 +82,7 @@ Examples:
         printImported(archive, imported, { readBytes, seconds: (performance.now() - begun) / 1000 }, options);
       } catch (error) {
         signal.throwIfAborted();
-        printError(archives.length === 1 ? error : new Error(`${archive}: ${error instanceof Error ? error.message : String(error)}`, { cause: error }));
+        printError(error, archives.length === 1 ? undefined : archive);
         if (process.exitCode === undefined || process.exitCode === EXIT_OK) process.exitCode = exitCodeOf(error);
       }
     }
@@ -98,8 +98,8 @@ async function importArchive(archive: string, name: string | undefined, store: S
   const options: ImportImagesOptions = {
     name,
     signal,
-    onProgress: ({ layers, layerBytes }) => {
-      note = `${layers} ${layers === 1 ? "layer" : "layers"}, ${formatBytes(layerBytes)}`;
+    onProgress: ({ layers }) => {
+      note = `${layers} ${layers === 1 ? "layer" : "layers"}`;
       progress.update(readBytes, note);
     },
   };
@@ -199,7 +199,10 @@ function addDescribe(image: Command, signal: AbortSignal): void {
     checkExportUsage(command, { ...options, format: "oci" });
     await using store = await openNamedStore(command, options.store);
     const { sources, imageName } = await findSources(name, options, store, { signal });
-    const { manifests, ...summary } = await describeImages(sources, store, { name: imageName, compression: layerCompression(options), signal });
+    const progress = startProgress(name, layerBytes(sources));
+    let rendered = 0;
+    const onRendered = (bytes: number): void => progress.update((rendered += bytes), "");
+    const { manifests, ...summary } = await describeImages(sources, store, { name: imageName, compression: layerCompression(options), onRendered, signal }).finally(() => progress.stop());
     process.stdout.write(`${JSON.stringify({ name: imageName, ...summary, manifests: manifests.map((bytes) => JSON.parse(Buffer.from(bytes).toString()) as unknown) }, undefined, 2)}\n`);
   });
 }
