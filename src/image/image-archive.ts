@@ -41,18 +41,26 @@ const heldBytes = new Semaphore(256 * 1024 * 1024);
 const UNKNOWN: OciDigest = `sha256:${"0".repeat(64)}`;
 
 /** Bytes of an archive of uncompressed layers, which are the same whatever their digests are. */
-export function imageArchiveSize(images: readonly ImageSource[], format: ImageFormat, name: string | undefined): number {
-  const layers = distinct(images);
-  const files = format === "docker" ? dockerFiles(uncompressed(onlyImage(images)), name) : ociFiles(images.map(uncompressed), name, "none").files;
-  const sizes = [...layers.map(({ plan }) => plan.size), ...files.map(({ bytes }) => bytes.length)];
+export async function imageArchiveSize(images: readonly ImageSource[], format: ImageFormat, name: string | undefined): Promise<number> {
+  const layers = await sizesOf(distinct(images));
+  const described = await Promise.all((format === "docker" ? [onlyImage(images)] : images).map(uncompressed));
+  const [first] = described;
+  const files = format === "docker" && first !== undefined ? dockerFiles(first, name) : ociFiles(described, name, "none").files;
+  const sizes = [...layers, ...files.map(({ bytes }) => bytes.length)];
   // Every path is short enough for a header without anything before it, unless a layer is of 8 GiB.
-  const headers = [...layers.map(({ plan }, index) => headerOf(layerPath(index), plan.size).length), ...files.map(({ path, bytes }) => headerOf(path, bytes.length).length)];
+  const headers = [...layers.map((size, index) => headerOf(layerPath(index), size).length), ...files.map(({ path, bytes }) => headerOf(path, bytes.length).length)];
   return [...headers, ...sizes.map((size) => size + tarPadding(size).length)].reduce((sum, length) => sum + length, TAR_END.length);
 }
 
 /** Uncompressed bytes of all layers of an archive. A layer that is rendered twice counts once. */
-export function layerBytes(images: readonly ImageSource[]): number {
-  return distinct(images).reduce((sum, { plan }) => sum + plan.size, 0);
+export async function layerBytes(images: readonly ImageSource[]): Promise<number> {
+  return (await sizesOf(distinct(images))).reduce((sum, size) => sum + size, 0);
+}
+
+async function sizesOf(layers: readonly LayerSource[]): Promise<readonly number[]> {
+  const sizes: number[] = [];
+  for (const layer of layers) sizes.push(await layer.size());
+  return sizes;
 }
 
 /** Write an image for docker. Layers are named by their number, since their digests are known when they have passed. */
@@ -61,9 +69,10 @@ export async function* dockerArchive(images: readonly ImageSource[], services: L
   const digests = new LayerDigests(services, { codec: "none", level: undefined }, options);
   const described = new Map<LayerSource, LayerDescriptor>();
   for (const [index, layer] of distinct([image]).entries()) {
-    yield headerOf(layerPath(index), layer.plan.size);
+    const size = await layer.size();
+    yield headerOf(layerPath(index), size);
     described.set(layer, yield* passLayer(layer, digests));
-    yield tarPadding(layer.plan.size);
+    yield tarPadding(size);
   }
   const layers = image.layers.map((layer) => described.get(sameLayer(layer, described.keys())) as LayerDescriptor);
   for (const file of dockerFiles({ image, layers }, name)) yield* fileBytes(file);
@@ -109,7 +118,7 @@ export async function* passLayer(layer: LayerSource, digests: LayerDigests): Asy
 /** A layer's file, which is named by its digest: it must be known before the first byte goes out. */
 async function* layerFile(layer: LayerSource, digests: LayerDigests): AsyncGenerator<Uint8Array, LayerDescriptor, undefined> {
   // A smaller one is rendered once whether its digest is remembered or not.
-  const known = digests.isNamed(layer) || layer.plan.size > HELD_LAYER_BYTES ? await digests.find(layer) : undefined;
+  const known = digests.isNamed(layer) || (await layer.size()) > HELD_LAYER_BYTES ? await digests.find(layer) : undefined;
   if (known !== undefined) return yield* knownFile(layer, known, digests);
   const file = new HeldFile();
   try {
@@ -225,8 +234,9 @@ function onlyImage(images: readonly ImageSource[]): ImageSource {
 }
 
 /** An image of uncompressed layers before their digests are known. */
-function uncompressed(image: ImageSource): DescribedImage {
-  return { image, layers: image.layers.map(({ plan, diffId = UNKNOWN }) => ({ diffId, digest: diffId, size: plan.size })) };
+async function uncompressed(image: ImageSource): Promise<DescribedImage> {
+  const sizes = await sizesOf(image.layers);
+  return { image, layers: image.layers.map(({ diffId = UNKNOWN }, index) => ({ diffId, digest: diffId, size: sizes[index] ?? 0 })) };
 }
 
 function uniquely(files: readonly Uint8Array[]): readonly Uint8Array[] {

@@ -11,12 +11,14 @@ import type { PlacedTree } from "../render/render-tar.ts";
 import { planTar } from "../render/render-tar.ts";
 import type { RenderPlan } from "../render/segments.ts";
 import type { PathInfo } from "../store/path-info.ts";
-import type { ImageRecord } from "./image-record.ts";
+import type { ImageRecord, LayerRecord } from "./image-record.ts";
 import type { OciDigest } from "./oci-schema.ts";
 
 export interface LayerSource {
-  /** Of the uncompressed layer. */
-  readonly plan: RenderPlan;
+  /** Bytes of the uncompressed layer. @throws as `plan`, where it takes that to know them */
+  size(): Promise<number>;
+  /** How the uncompressed layer is made. Whoever only wants to know what is remembered of it needs none. @throws NarborError ERR_NOT_FOUND and ERR_DATA_LOSS when something of it is not stored */
+  plan(): Promise<RenderPlan>;
   /** Of a layer that was imported. */
   readonly diffId: OciDigest | undefined;
   /** SHA-256 of all that the layer depends on, by which its diffID is remembered; of one that is made of trees. */
@@ -36,14 +38,18 @@ export interface ImageSource {
 const LAYER_LAYOUT = "narbor-layer-1";
 const MAX_CONFIG_BYTES = 8 * 1024 * 1024;
 
-/** An image that was imported. @throws NarborError ERR_DATA_LOSS when something of it is not stored any more */
+/** An image that was imported. @throws NarborError ERR_DATA_LOSS when its configuration is not stored any more */
 export async function importedImage({ id, config, platform, layers }: ImageRecord, { blobs }: Pick<TreeServices, "blobs">, options?: CallOptions): Promise<ImageSource> {
   const content = await blobs.openRead(config.digest, options);
   if (content === undefined) throw new NarborError("ERR_DATA_LOSS", `Cannot render: the configuration of image ${id} is not stored any more`);
   const bytes = await collectBytes(content, MAX_CONFIG_BYTES, "a configuration");
-  const sources: LayerSource[] = [];
-  for (const { layer } of layers) sources.push({ plan: await planRecipe(layer.recipe, layer.size, blobs, options), diffId: layer.diffId, treesDigest: undefined });
-  return { platform, layers: sources, config: () => bytes };
+  const toSource = ({ recipe, size, diffId }: LayerRecord): LayerSource => ({
+    size: async () => size,
+    plan: async () => await planRecipe(recipe, size, blobs, options),
+    diffId,
+    treesDigest: undefined,
+  });
+  return { platform, layers: layers.map(({ layer }) => toSource(layer)), config: () => bytes };
 }
 
 export interface ClosureImageOptions {
@@ -56,15 +62,15 @@ export interface ClosureImageOptions {
 /**
  * An image of store paths with all that they refer to: one layer for each path that most others need, and one for the rest, as Nix's dockerTools makes
  * them.
- *
- * @throws NarborError ERR_NOT_FOUND and ERR_DATA_LOSS when a path's tree is not stored
  */
-export async function closureImage(closure: readonly PathInfo[], services: TreeServices, { platform, maxLayers }: ClosureImageOptions, options?: CallOptions): Promise<ImageSource> {
-  const layers: LayerSource[] = [];
-  for (const paths of layersOf(closure, maxLayers)) {
+export function closureImage(closure: readonly PathInfo[], services: TreeServices, { platform, maxLayers }: ClosureImageOptions, options?: CallOptions): ImageSource {
+  const layers = layersOf(closure, maxLayers).map((paths): LayerSource => {
     const trees = paths.map(({ storePath, root }): PlacedTree => ({ root, path: formatStorePath(storePath).slice(1) }));
-    layers.push({ plan: await planTar(trees, services, options), diffId: undefined, treesDigest: digestOfTrees(trees) });
-  }
+    // Kept, since its size is asked for before it is rendered.
+    let planned: Promise<RenderPlan> | undefined;
+    const plan = (): Promise<RenderPlan> => (planned ??= planTar(trees, services, options));
+    return { size: async () => (await plan()).size, plan, diffId: undefined, treesDigest: digestOfTrees(trees) };
+  });
   const [os, architecture, variant] = platform.split("/");
   const about = { architecture, os, ...(variant !== undefined && { variant }), config: {} };
   return { platform, layers, config: (diffIds) => Buffer.from(JSON.stringify({ ...about, rootfs: { type: "layers", diff_ids: diffIds } })) };

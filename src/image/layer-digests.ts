@@ -29,8 +29,8 @@ export interface LayerServices {
   readonly computed: ComputedCache;
 }
 
-/** Where nothing is rendered, one in so many remembered digests is computed again, and held against what was remembered. */
-const ONE_IN = 32;
+/** Where nothing is rendered, one in so many remembered digests is computed again, and held against what was remembered: with 50 layers, every fortieth time. */
+const ONE_IN = 2048;
 const SHA256_LENGTH = 32;
 /** What compression may add to a layer of little. */
 const MAX_OVERHEAD_BYTES = 64 * 1024;
@@ -61,15 +61,13 @@ export class LayerDigests {
 
   /** What is remembered of a layer. */
   async find(layer: LayerSource): Promise<LayerDescriptor | undefined> {
-    const diffId = layer.diffId ?? (await this.#findDiffId(layer));
-    if (diffId === undefined) return undefined;
-    if (this.#compression.codec === "none") return { diffId, digest: diffId, size: layer.plan.size };
-    const value = await this.#services.computed.get(this.#fileKey(diffId), this.#options);
-    if (value?.length !== SHA256_LENGTH + 8) return undefined;
-    const size = Number(Buffer.from(value).readBigUInt64LE(SHA256_LENGTH));
-    // No compression makes that of it: it is as good as not known.
-    if (size > 2 * layer.plan.size + MAX_OVERHEAD_BYTES) return undefined;
-    return { diffId, digest: formatDigest(value.subarray(0, SHA256_LENGTH)), size };
+    const plain = layer.diffId === undefined ? await this.#findPlain(layer) : { digest: layer.diffId, size: await layer.size() };
+    if (plain === undefined) return undefined;
+    const diffId = plain.digest;
+    if (this.#compression.codec === "none") return { diffId, ...plain };
+    const file = decodeValue(await this.#services.computed.get(this.#fileKey(diffId), this.#options));
+    // No compression makes more of it: then it is as good as not known.
+    return file !== undefined && file.size <= 2 * plain.size + MAX_OVERHEAD_BYTES ? { diffId, ...file } : undefined;
   }
 
   /** The layer's bytes as they go into an archive; `digests` is called when they have passed. */
@@ -108,18 +106,14 @@ export class LayerDigests {
     if (layer.diffId !== undefined && layer.diffId !== diffId) throw new NarborError("ERR_DATA_LOSS", `Cannot render a layer: it has diffID ${diffId}, it was imported with ${layer.diffId}`);
     const isPlain = this.#compression.codec === "none";
     // Where both are asked for, the time that they save is counted once.
-    if (layer.treesDigest !== undefined) await this.#put(diffIdKey(layer.treesDigest), parseDigest(diffId), isPlain ? seconds : 0);
-    if (isPlain) return;
-    const value = Buffer.alloc(SHA256_LENGTH + 8);
-    value.set(parseDigest(digest));
-    value.writeBigUInt64LE(BigInt(size), SHA256_LENGTH);
-    await this.#put(this.#fileKey(diffId), value, seconds);
+    if (layer.treesDigest !== undefined) await this.#put(diffIdKey(layer.treesDigest), { digest: diffId, size: await layer.size() }, isPlain ? seconds : 0);
+    if (!isPlain) await this.#put(this.#fileKey(diffId), { digest, size }, seconds);
   }
 
   /** Whoever may read and not write has no need to. */
-  async #put(key: ComputedKey, value: Uint8Array, seconds: number): Promise<void> {
+  async #put(key: ComputedKey, value: DigestAndSize, seconds: number): Promise<void> {
     try {
-      await this.#services.computed.put(key, value, seconds, this.#options);
+      await this.#services.computed.put(key, encodeValue(value), seconds, this.#options);
     } catch (error) {
       if (!isNarborError(error, "ERR_FORBIDDEN", "ERR_READ_ONLY")) throw error;
     }
@@ -151,17 +145,15 @@ export class LayerDigests {
     return digests();
   }
 
-  async *#renderPlain({ plan }: LayerSource): AsyncGenerator<Uint8Array, void, undefined> {
-    for await (const bytes of renderArchive(plan, this.#services, this.#options)) {
+  async *#renderPlain(layer: LayerSource): AsyncGenerator<Uint8Array, void, undefined> {
+    for await (const bytes of renderArchive(await layer.plan(), this.#services, this.#options)) {
       this.#options.onRendered?.(bytes.length);
       yield bytes;
     }
   }
 
-  async #findDiffId({ treesDigest }: LayerSource): Promise<OciDigest | undefined> {
-    if (treesDigest === undefined) return undefined;
-    const value = await this.#services.computed.get(diffIdKey(treesDigest), this.#options);
-    return value?.length === SHA256_LENGTH ? formatDigest(value) : undefined;
+  async #findPlain({ treesDigest }: LayerSource): Promise<DigestAndSize | undefined> {
+    return treesDigest === undefined ? undefined : decodeValue(await this.#services.computed.get(diffIdKey(treesDigest), this.#options));
   }
 
   #fileKey(diffId: OciDigest): ComputedKey {
@@ -172,6 +164,26 @@ export class LayerDigests {
 
 function diffIdKey(treesDigest: Uint8Array): ComputedKey {
   return { kind: "layer-diff-id", digest: treesDigest };
+}
+
+/** What is remembered: of an uncompressed layer, or of a compressed one. */
+interface DigestAndSize {
+  readonly digest: OciDigest;
+  readonly size: number;
+}
+
+/** SHA-256, and eight bytes of size, little-endian. */
+function encodeValue({ digest, size }: DigestAndSize): Uint8Array {
+  const value = Buffer.alloc(SHA256_LENGTH + 8);
+  value.set(parseDigest(digest));
+  value.writeBigUInt64LE(BigInt(size), SHA256_LENGTH);
+  return value;
+}
+
+function decodeValue(value: Uint8Array | undefined): DigestAndSize | undefined {
+  if (value?.length !== SHA256_LENGTH + 8) return undefined;
+  const size = Number(Buffer.from(value).readBigUInt64LE(SHA256_LENGTH));
+  return Number.isSafeInteger(size) ? { digest: formatDigest(value.subarray(0, SHA256_LENGTH)), size } : undefined;
 }
 
 function formatDigest(bytes: Uint8Array): OciDigest {

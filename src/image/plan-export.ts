@@ -100,7 +100,7 @@ export async function planExport(root: Node, path: PathInfo | undefined, options
   const { format } = options;
   if (path === undefined && (options.closure === true || format === "docker" || format === "oci")) throw invalid("only a store path has a closure, or becomes an image");
   const paths = path === undefined ? [] : options.closure === true ? await findWholeClosure(path, store, callOptions) : [path];
-  if (format === "docker" || format === "oci") return planImages([await closureImage(paths, store, closureOptions(options), callOptions)], { ...options, format, name: options.name ?? (path && imageNameOf(path)) }, store, callOptions);
+  if (format === "docker" || format === "oci") return await planImages([closureImage(paths, store, closureOptions(options), callOptions)], { ...options, format, name: options.name ?? (path && imageNameOf(path)) }, store, callOptions);
   const trees = path === undefined ? [{ root, path: "" }] : paths.map(({ root: tree, storePath }) => ({ root: tree, path: formatStorePath(storePath).slice(1) }));
   const plan = format === "tar" ? await planTar(trees, store, callOptions) : await planNar(root, store, callOptions);
   return toExport(plan.size, () => renderArchive(plan, store, callOptions), options.compression, levelOf(options), callOptions);
@@ -110,7 +110,7 @@ export async function planExport(root: Node, path: PathInfo | undefined, options
 export async function planImageExport(named: NamedImages, options: ExportOptions & { readonly format: ImageFormat }, store: Store, callOptions: CallOptions = {}): Promise<PlannedExport> {
   checkExportOptions(options);
   // It may have been imported under a name that docker would not give; then it has none there.
-  return planImages(await importedImages(named, options.platform, store, callOptions), { ...options, name: options.name ?? nameOf(named) }, store, callOptions);
+  return await planImages(await importedImages(named, options.platform, store, callOptions), { ...options, name: options.name ?? nameOf(named) }, store, callOptions);
 }
 
 /** The images of a name, or the one for a platform. @throws NarborError ERR_NOT_FOUND */
@@ -124,7 +124,7 @@ export async function importedImages({ name, images }: NamedImages, platform: st
 
 /** An image of a store path with all that it refers to. @throws NarborError ERR_NOT_FOUND, ERR_DATA_LOSS */
 export async function imageOfClosure(path: PathInfo, options: Pick<ExportOptions, "platform" | "maxLayers">, store: Store, callOptions: CallOptions): Promise<ImageSource> {
-  return await closureImage(await findWholeClosure(path, store, callOptions), store, closureOptions(options), callOptions);
+  return closureImage(await findWholeClosure(path, store, callOptions), store, closureOptions(options), callOptions);
 }
 
 /** The name of imported images; undefined for those that have none. */
@@ -143,17 +143,17 @@ export function layerCompression({ compression, level }: Pick<ExportOptions, "co
   return compression === "gzip" || compression === "zstd" ? { codec: compression, level: levelOf({ compression, level }) } : { codec: "none", level: undefined };
 }
 
-function planImages(images: readonly ImageSource[], options: ExportOptions & { readonly format: ImageFormat }, store: Store, callOptions: CallOptions): PlannedExport {
+async function planImages(images: readonly ImageSource[], options: ExportOptions & { readonly format: ImageFormat }, store: Store, callOptions: CallOptions): Promise<PlannedExport> {
   const { format, name } = options;
   if (format === "docker") {
-    return toExport(imageArchiveSize(images, format, name), () => dockerArchive(images, store, { name, compression: { codec: "none", level: undefined }, ...callOptions }), options.compression, levelOf(options), callOptions);
+    return toExport(await imageArchiveSize(images, format, name), () => dockerArchive(images, store, { name, compression: { codec: "none", level: undefined }, ...callOptions }), options.compression, levelOf(options), callOptions);
   }
   const compression = layerCompression(options);
   let rendered = 0;
   let tell: ((bytes: number) => void) | undefined;
   const ociOptions = { name, compression, onRendered: (bytes: number) => tell?.((rendered += bytes)), ...callOptions };
   const isPlain = compression.codec === "none";
-  const plan = toExport(isPlain ? imageArchiveSize(images, format, name) : layerBytes(images), () => ociArchive(images, store, ociOptions), "none", undefined, callOptions);
+  const plan = toExport(await (isPlain ? imageArchiveSize(images, format, name) : layerBytes(images)), () => ociArchive(images, store, ociOptions), "none", undefined, callOptions);
   return {
     ...plan,
     outputSize: isPlain ? plan.size : undefined,

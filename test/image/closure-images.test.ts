@@ -120,10 +120,10 @@ describe("closureImage()", () => {
   ] as const)("gives a %s archive whose digests are those of what is in it, and the same whatever is remembered: %o", async ([format, compression]) => {
     await using store = new MemoryStore();
     const closure = await closureOf(store);
-    const image = await closureImage(closure, store, OPTIONS);
+    const image = closureImage(closure, store, OPTIONS);
     const { archive, summary } = await written(store, image, format, { compression });
-    if (compression === PLAIN) expect(archive.length).toBe(imageArchiveSize([image], format, "hello:1"));
-    const again = await written(store, await closureImage(closure.toReversed(), store, OPTIONS), format, { compression });
+    if (compression === PLAIN) expect(archive.length).toBe(await imageArchiveSize([image], format, "hello:1"));
+    const again = await written(store, closureImage(closure.toReversed(), store, OPTIONS), format, { compression });
     expectBytes(again.archive, archive);
     expect(again.summary).toEqual(summary);
 
@@ -136,7 +136,7 @@ describe("closureImage()", () => {
   test("makes a layer of a path that is its tar archive, and shares directories with its NAR", async () => {
     await using store = new MemoryStore();
     const [hello] = (await closureOf(store)) as [PathInfo];
-    const { images } = await importImages(sourceOf((await written(store, await closureImage([hello], store, OPTIONS), "docker")).archive), store);
+    const { images } = await importImages(sourceOf((await written(store, closureImage([hello], store, OPTIONS), "docker")).archive), store);
     const layer = images[0]?.images[0]?.layers[0]?.layer;
     const tar = await collect(renderArchive(await planTar([{ root: hello.root, path: formatStorePath(hello.storePath).slice(1) }], store), store));
     expect(layer?.diffId).toBe(digestOf(tar));
@@ -147,8 +147,13 @@ describe("closureImage()", () => {
     await using store = new MemoryStore();
     const closure = await closureOf(store);
     await using other = new MemoryStore();
-    await expectCode(closureImage(closure, other, OPTIONS), "ERR_NOT_FOUND");
-    await expectCode(closureImage(closure, { directories: store.directories, blobs: other.blobs }, OPTIONS), "ERR_DATA_LOSS");
+    for (const [services, code] of [
+      [{ directories: other.directories, blobs: other.blobs }, "ERR_NOT_FOUND"],
+      [{ directories: store.directories, blobs: other.blobs }, "ERR_DATA_LOSS"],
+    ] as const) {
+      await expectCode(describeImages([closureImage(closure, services, OPTIONS)], other, { name: undefined, compression: PLAIN }), code);
+      await expectCode(imageArchiveSize([closureImage(closure, services, OPTIONS)], "oci", undefined), code);
+    }
   });
 });
 
@@ -158,19 +163,19 @@ describe("describeImages()", () => {
     const closure = await closureOf(store);
     const { store: counted, reads } = watched(store);
     const options = { name: "hello:1", compression: GZIP, isToBeVerified: () => false };
-    const first = await describeImages([await closureImage(closure, counted, OPTIONS)], counted, options);
+    const first = await describeImages([closureImage(closure, counted, OPTIONS)], counted, options);
     const before = reads();
     expect(before).toBeGreaterThan(0);
-    expect(await describeImages([await closureImage(closure, counted, OPTIONS)], counted, options)).toEqual(first);
+    expect(await describeImages([closureImage(closure, counted, OPTIONS)], counted, options)).toEqual(first);
     expect(reads()).toBe(before);
-    const { summary } = await written(store, await closureImage(closure, store, OPTIONS), "oci", { compression: GZIP });
+    const { summary } = await written(store, closureImage(closure, store, OPTIONS), "oci", { compression: GZIP });
     expect(first).toMatchObject(summary);
     expect(await store.computed.stats()).toMatchObject([{ kind: "layer-diff-id", entries: 3 }, { kind: "layer-file", entries: 3 }]);
   });
 
   test("remembers by codec and level", async () => {
     await using store = new MemoryStore();
-    const image = await closureImage(await closureOf(store), store, OPTIONS);
+    const image = closureImage(await closureOf(store), store, OPTIONS);
     const digests = new Set<string | undefined>();
     for (const compression of [PLAIN, GZIP, { codec: "gzip", level: 1 }, { codec: "zstd", level: 3 }] as const) {
       digests.add((await describeImages([image], store, { name: undefined, compression })).manifestDigest);
@@ -201,7 +206,7 @@ describe("a wrong digest that was remembered", () => {
     ["layer-file", "oci", GZIP],
   ] as const)("(%s) is in no %s archive: %o", async ([kind, format, compression]) => {
     await using store = new MemoryStore();
-    const image = await closureImage(await closureOf(store), store, OPTIONS);
+    const image = closureImage(await closureOf(store), store, OPTIONS);
     const { archive } = await written(store, image, format, { compression });
     expectBytes((await written(spoil(store, kind), image, format, { compression })).archive, archive);
   });
@@ -211,7 +216,7 @@ describe("a wrong digest that was remembered", () => {
     // Not to be held in memory until its digest is known.
     const nar = referenceNar(file(Buffer.alloc(130 * 1024 * 1024)));
     const { root } = await importNar(sourceOf(nar), { blobs: store.blobs, directories: store.directories });
-    const image = await closureImage([pathInfoOf("large", { root, references: [] })], store, OPTIONS);
+    const image = closureImage([pathInfoOf("large", { root, references: [] })], store, OPTIONS);
     const { summary } = await written(store, image, "oci");
     await expectCode(written(spoil(store, "layer-diff-id"), image, "oci"), "ERR_DATA_LOSS", "were remembered; that is corrected now");
     expect((await written(store, image, "oci")).summary).toEqual(summary);
@@ -222,7 +227,7 @@ describe("a wrong digest that was remembered", () => {
     ["layer-file", GZIP],
   ] as const)("(%s) is an error of describeImages() that says so when it is verified, and is corrected: %o", async ([kind, compression]) => {
     await using store = new MemoryStore();
-    const image = await closureImage(await closureOf(store), store, OPTIONS);
+    const image = closureImage(await closureOf(store), store, OPTIONS);
     const options = { name: undefined, compression };
     const right = await describeImages([image], store, options);
     await expectCode(describeImages([image], spoil(store, kind), { ...options, isToBeVerified: () => true }), "ERR_DATA_LOSS", "were remembered; that is corrected now");
@@ -231,7 +236,7 @@ describe("a wrong digest that was remembered", () => {
 
   test("with a size that no layer has is as good as none", async () => {
     await using store = new MemoryStore();
-    const image = await closureImage(await closureOf(store), store, OPTIONS);
+    const image = closureImage(await closureOf(store), store, OPTIONS);
     const options = { name: undefined, compression: GZIP, isToBeVerified: () => false };
     const right = await describeImages([image], store, options);
     const huge = withServices(store, {
@@ -258,7 +263,7 @@ describe("writeLayout()", () => {
     await using store = new MemoryStore();
     const closure = await closureOf(store);
     const { store: counted, reads } = watched(store);
-    const image = await closureImage(closure, counted, OPTIONS);
+    const image = closureImage(closure, counted, OPTIONS);
     const directory = join(temporary.path, `again-${compression.codec}`);
     const options = { name: "hello:1", compression, isToBeVerified: () => false };
     const { archive, summary } = await written(store, image, "oci", { compression });
@@ -285,7 +290,7 @@ describe("writeLayout()", () => {
     await using store = new MemoryStore();
     const directory = join(temporary.path, "many");
     const put = async (name: string | undefined, platform: string): Promise<string | undefined> =>
-      (await writeLayout(directory, [await closureImage(await closureOf(store), store, { ...OPTIONS, platform })], store, { name, compression: PLAIN })).manifestDigest;
+      (await writeLayout(directory, [closureImage(await closureOf(store), store, { ...OPTIONS, platform })], store, { name, compression: PLAIN })).manifestDigest;
     const listed = async (): Promise<(string | undefined)[]> => (JSON.parse(await readFile(join(directory, "index.json"), "utf8")) as { manifests: { digest: string }[] }).manifests.map(({ digest }) => digest);
     const [one, two] = [await put("one:1", "linux/amd64"), await put("two:1", "linux/arm64")];
     expect(await listed()).toEqual([one, two]);
@@ -306,7 +311,7 @@ describe("writeLayout()", () => {
     const directory = join(temporary.path, what);
     await mkdir(directory);
     await writeFile(join(directory, name), contents);
-    const image = await closureImage(await closureOf(store), store, OPTIONS);
+    const image = closureImage(await closureOf(store), store, OPTIONS);
     await expectCode(writeLayout(directory, [image], store, { name: "x:1", compression: PLAIN }), "ERR_INVALID", message);
     expect(await filesOf(directory)).toEqual([name]);
   });
@@ -315,7 +320,7 @@ describe("writeLayout()", () => {
     await using store = new MemoryStore();
     const directory = join(temporary.path, "stopped");
     const controller = new AbortController();
-    const image = await closureImage(await closureOf(store), store, OPTIONS);
+    const image = closureImage(await closureOf(store), store, OPTIONS);
     const onRendered = (): void => controller.abort(new Error("enough"));
     await expect(writeLayout(directory, [image], store, { name: "x:1", compression: PLAIN, onRendered, signal: controller.signal })).rejects.toThrow(/enough|aborted/);
     expect(await filesOf(directory)).toEqual([]);

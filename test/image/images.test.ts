@@ -47,7 +47,7 @@ const PLAIN: LayerCompression = { codec: "none", level: undefined };
 async function exported(store: Store, { name, images }: NamedImages, format: ImageFormat, compression = PLAIN): Promise<Buffer> {
   const sources = await Promise.all(images.map(async (image) => await importedImage(image, store)));
   const bytes = await collect((format === "oci" ? ociArchive : dockerArchive)(sources, store, { name, compression }));
-  if (compression === PLAIN) expect(bytes.length).toBe(imageArchiveSize(sources, format, name));
+  if (compression === PLAIN) expect(bytes.length).toBe(await imageArchiveSize(sources, format, name));
   return Buffer.from(bytes);
 }
 

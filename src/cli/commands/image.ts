@@ -12,7 +12,7 @@ import type { ImportedImages, ImportImagesOptions } from "../../image/import-ima
 import { importImages, importMembers } from "../../image/import-images.ts";
 import type { OciDigest } from "../../image/oci-schema.ts";
 import type { ImageFormat } from "../../image/image-archive.ts";
-import { describeImages, layerBytes } from "../../image/image-archive.ts";
+import { describeImages } from "../../image/image-archive.ts";
 import type { ImageSource } from "../../image/image-source.ts";
 import { STORE_DIR } from "../../nix/store-path.ts";
 import { DEFAULT_MAX_LAYERS, imageNameOf, imageOfClosure, importedImages, layerCompression, nameOf, planImageExport } from "../../image/plan-export.ts";
@@ -199,7 +199,7 @@ function addDescribe(image: Command, signal: AbortSignal): void {
     checkExportUsage(command, { ...options, format: "oci" });
     await using store = await openNamedStore(command, options.store);
     const { sources, imageName } = await findSources(name, options, store, { signal });
-    const progress = startProgress(name, layerBytes(sources));
+    const progress = startProgress(name, undefined);
     let rendered = 0;
     const onRendered = (bytes: number): void => progress.update((rendered += bytes), "");
     const { manifests, ...summary } = await describeImages(sources, store, { name: imageName, compression: layerCompression(options), onRendered, signal }).finally(() => progress.stop());
