@@ -68,7 +68,12 @@ async function planTarget({ kind, name }: ExportTarget, options: ExportOptions, 
   }
 }
 
+/** What may be said of an export; of anything else a client would not hear that it was passed over. */
+const PARAMETERS = ["format", "compression", "level", "closure", "name", "platform", "max-layers"];
+
 function parseOptions(query: URLSearchParams, { kind }: ExportTarget): ExportOptions {
+  const wrong = [...query.keys()].find((key, index, keys) => !PARAMETERS.includes(key) || keys.indexOf(key) !== index);
+  if (wrong !== undefined) throw new NarborError("ERR_INVALID", `Cannot export that: ${JSON.stringify(wrong.slice(0, 80))} is none of ${PARAMETERS.join(", ")}, or is there twice`);
   const format = oneOf(query, "format", FORMATS, kind === "image" ? "docker" : "nar");
   return {
     format,

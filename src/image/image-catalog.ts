@@ -14,7 +14,8 @@ export type CatalogServices = Pick<Store, "blobs" | "documents">;
 
 const IMAGE = "image/";
 const LAYER = "layer/";
-const MAX_RECORD_BYTES = 64 * 1024 * 1024;
+/** An image of a thousand layers for ten platforms. Whoever lists images reads them all. */
+const MAX_RECORD_BYTES = 8 * 1024 * 1024;
 const MAX_NAME_LENGTH = 1024;
 
 /** A layer by its diffID, or by the digest of a file that it came in. */
@@ -23,9 +24,13 @@ export async function findLayer(digest: OciDigest, services: CatalogServices, op
   return bytes && decodeLayer(bytes);
 }
 
+/** The images of a name; one without a tag or digest also stands for its `latest`. */
 export async function findImages(name: string, services: CatalogServices, options?: CallOptions): Promise<NamedImages | undefined> {
-  const bytes = await readDocument(`${IMAGE}${name}`, services, options);
-  return bytes && decodeNamedImages(bytes);
+  for (const each of [name, ...(/[:@][^/]*$/.test(name) ? [] : [`${name}:latest`])]) {
+    const bytes = await readDocument(`${IMAGE}${each}`, services, options);
+    if (bytes !== undefined) return decodeNamedImages(bytes);
+  }
+  return undefined;
 }
 
 /** Names in the order of their bytes. */
@@ -44,7 +49,9 @@ export async function putImages(images: readonly NamedImages[], services: Catalo
   const layers = new Map<string, Uint8Array>();
   for (const named of images) {
     if (named.name.length > MAX_NAME_LENGTH) throw new NarborError("ERR_LIMIT", `Cannot take the image: a name of ${named.name.length} characters, at most ${MAX_NAME_LENGTH} are allowed`);
-    names.set(`${IMAGE}${named.name}`, encodeNamedImages(named));
+    const record = encodeNamedImages(named);
+    if (record.length > MAX_RECORD_BYTES) throw new NarborError("ERR_LIMIT", `Cannot take the image ${JSON.stringify(named.name)}: its platforms and layers take ${record.length} bytes to note down, at most ${MAX_RECORD_BYTES} are allowed`);
+    names.set(`${IMAGE}${named.name}`, record);
     for (const { layer, file } of named.images.flatMap((image) => image.layers)) {
       const bytes = encodeLayer(layer);
       for (const digest of [layer.diffId, file.digest]) layers.set(`${LAYER}${digest}`, bytes);

@@ -57,6 +57,7 @@ export interface ImportedImages {
 }
 
 /** manifests and configurations; larger files are layers or nothing. */
+const MAX_NAMES = 10_000;
 const MAX_JSON_BYTES = 8 * 1024 * 1024;
 const MAX_JSON_BYTES_IN_ALL = 64 * 1024 * 1024;
 const MAX_MEMBERS = 100_000;
@@ -315,6 +316,7 @@ function nameImages(images: readonly ResolvedImage[], name: string | undefined):
     const names = name !== undefined ? [name] : image.names.length > 0 ? image.names.map(familiarName) : [image.id];
     for (const each of names) {
       if (each !== image.id && !isImageName(each)) throw new NarborError("ERR_IMAGE_INVALID", `Cannot take the image ${image.id}: ${JSON.stringify(each)} is no name for an image`);
+      if (named.size >= MAX_NAMES) throw new NarborError("ERR_LIMIT", `Cannot take the images: they have more than ${MAX_NAMES} names`);
       named.set(each, [...(named.get(each) ?? []).filter(({ platform }) => platform !== image.platform), image]);
     }
   }

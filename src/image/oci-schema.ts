@@ -14,7 +14,7 @@ const MAX_LAYERS = 1024;
 /** Images in one archive. */
 const MAX_MANIFESTS = 1024;
 /** Names of one image. */
-const MAX_NAMES = 10_000;
+const MAX_NAMES = 1000;
 const MAX_TEXT = 4096;
 
 const text = v.pipe(v.string(), v.maxLength(MAX_TEXT));

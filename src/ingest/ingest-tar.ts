@@ -18,7 +18,7 @@ import { TarTree, type TarTreeEntry } from "./tar-tree.ts";
 export interface IngestTarOptions {
   readonly uploader: BlobUploader;
   readonly directorySizeProfile: DirectorySizeProfile;
-  /** More is ERR_LIMIT. @default 1000000 */
+  /** More is ERR_LIMIT: each may take a kilobyte. @default 500000 */
   readonly maxEntries?: number | undefined;
   /** Bytes of all files together, holes included; more is ERR_LIMIT. @default 1099511627776 (1 TiB) */
   readonly maxFileBytes?: number | undefined;
@@ -42,7 +42,7 @@ export interface IngestedTar {
   readonly directories: DirectoryStack;
 }
 
-const DEFAULT_MAX_ENTRIES = 1_000_000;
+const DEFAULT_MAX_ENTRIES = 500_000;
 const DEFAULT_MAX_FILE_BYTES = 1024 ** 4;
 /** Directories of one tree, as for a NAR, and what is beside the files' contents. */
 const MAX_DIRECTORY_BYTES = 256 * 1024 * 1024;

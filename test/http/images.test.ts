@@ -8,6 +8,7 @@ import { findImages } from "../../src/image/image-catalog.ts";
 import { importImages } from "../../src/image/import-images.ts";
 import { importNar } from "../../src/ingest/ingest-nar.ts";
 import { toBase64Url } from "../../src/bytes/text-encoding.ts";
+import { toSmallBlob } from "../../src/castore/blob-service.ts";
 import { encodeEntry } from "../../src/castore/directory-proto.ts";
 import { storePathHashPart } from "../../src/nix/store-path.ts";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
@@ -97,6 +98,10 @@ describe("PUT /v1/images", () => {
     expect(linesOf(rest).at(-1)).toMatchObject({ type: "result" });
   });
 
+  test("refuses a name that no image has before anything has come", async () => {
+    expect(await put(ARCHIVE, "?name=a%20b")).toMatchObject({ status: 400, text: expect.stringContaining('"a b" is no name') as string });
+  });
+
   test("refuses what is no image, and lists nothing", async () => {
     expect(await put(tarOf([]))).toMatchObject({ status: 400, text: expect.stringContaining("neither a manifest.json") as string });
     const { status, text } = await put(ARCHIVE.subarray(0, 700), "", { accept: "application/x-ndjson" });
@@ -109,6 +114,15 @@ describe("PUT /v1/images", () => {
     await using closed = await openHttpCache({ allowWrites: false });
     expect((await fetch(`${closed.url}/v1/images`, { method: "PUT", body: ARCHIVE })).status).toBe(403);
   });
+});
+
+test("GET /v1/images lists the others when one cannot be read", async () => {
+  await put(ARCHIVE);
+  const { digest, size } = toSmallBlob(Buffer.from("{}"));
+  await cache.store.blobs.putMany([toSmallBlob(Buffer.from("{}"))]);
+  await cache.store.documents.put({ name: "image/broken:1", digest, size });
+  const lines = (await (await fetch(`${cache.url}/v1/images`)).text()).trimEnd().split("\n");
+  expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual([{ name: "broken:1", error: expect.stringContaining("Cannot read an image's record") as string }, expect.objectContaining({ name: "hello:latest" })]);
 });
 
 test("GET /v1/images lists them, one in a line", async () => {
@@ -165,6 +179,8 @@ describe("GET /v1/export", () => {
     ["image/hello:latest?format=oci&compression=xz", 400],
     ["image/hello:latest?level=3", 400],
     ["image/hello:latest?format=zip", 400],
+    ["image/hello?foret=oci", 400],
+    ["image/hello?format=oci&format=docker", 400],
     ["image/hello:latest?max-layers=0", 400],
     ["image/hello:latest?platform=plan9/mips", 404],
     ["something/else", 404],

@@ -206,6 +206,21 @@ describe("importImages()", () => {
     await expectCode(importMembersOf(store, dockerMembers([imageOf([old])])), "ERR_IMAGE_INVALID", "layer 1 of 1");
   });
 
+  test.for([
+    ["more names than anyone reads", imageOf([TOP], { names: Array.from({ length: 1001 }, (_, index) => `hello:${index}`) }), "ERR_IMAGE_INVALID", "RepoTags"],
+    ["more layers than can be noted down", imageOf(Array.from({ length: 1025 }, () => TOP)), "ERR_IMAGE_INVALID", "Layers"],
+  ] as const)("refuses an image with %s", async ([, image, code, message]) => {
+    await using store = new MemoryStore();
+    await expectCode(importMembersOf(store, dockerMembers([image], (members) => [...new Map(members.map((member) => [member.path, member])).values()])), code, message);
+  });
+
+  test("refuses a name with more platforms and layers than can be read again", async () => {
+    await using store = new MemoryStore();
+    const platforms = Array.from({ length: 40 }, (_, index) => imageOf(Array.from({ length: 600 }, () => TOP), { architecture: `arch${index}` }));
+    await expectCode(importMembersOf(store, ociMembers(platforms)), "ERR_LIMIT", "bytes to note down");
+    expect(await collectItems(listImageNames(store))).toEqual([]);
+  });
+
   test("takes an image without layers, as Go writes it", async () => {
     await using store = new MemoryStore();
     const config = Buffer.from('{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":null}}');

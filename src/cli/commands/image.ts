@@ -158,7 +158,12 @@ function addLs(image: Command, signal: AbortSignal): void {
   addStoreOption(command).action(async (options: JsonOption) => {
     await using store = await openNamedStore(command, options.store);
     for await (const name of listImageNames(store, { signal })) {
-      const named = await findImages(name, store, { signal });
+      const named = await findImages(name, store, { signal }).catch((error: unknown) => {
+        signal.throwIfAborted();
+        // The others are there all the same.
+        printError(error, name);
+        process.exitCode = exitCodeOf(error);
+      });
       for (const each of named?.images ?? []) {
         const size = sizeOf(each);
         process.stdout.write(
@@ -207,13 +212,15 @@ function addDescribe(image: Command, signal: AbortSignal): void {
   });
 }
 
+/** As `narbor export` takes it: with the store's directory or without, or its hash alone. */
+const STORE_PATH = /^(\/nix\/store\/)?[0-9a-z]{32}(-|$)/;
+
 async function findSources(name: string, options: DescribeOptions, store: Store, callOptions: CallOptions): Promise<{ readonly sources: readonly ImageSource[]; readonly imageName: string | undefined }> {
-  if (name.startsWith(`${STORE_DIR}/`)) {
-    const path = await findStorePath(name, store);
-    return { sources: [await imageOfClosure(path, options, store, callOptions)], imageName: imageNameOf(path) };
-  }
-  const named = await findNamed(name, store, callOptions);
-  return { sources: await importedImages(named, options.platform, store, callOptions), imageName: nameOf(named) };
+  const named = name.startsWith(`${STORE_DIR}/`) ? undefined : await findImages(name, store, callOptions);
+  if (named !== undefined) return { sources: await importedImages(named, options.platform, store, callOptions), imageName: nameOf(named) };
+  if (!STORE_PATH.test(name)) throw notHere(name);
+  const path = await findStorePath(name, store);
+  return { sources: [await imageOfClosure(path, options, store, callOptions)], imageName: imageNameOf(path) };
 }
 
 function addExport(image: Command, signal: AbortSignal): void {
@@ -238,12 +245,20 @@ function addRm(image: Command, signal: AbortSignal): void {
   const command = image.command("rm").summary("forget images").description("Forget images. What only they used stays until it is collected.").argument("<name...>", "as `narbor image ls` has them");
   addStoreOption(command).action(async (names: string[], options: StoreOption) => {
     await using store = await openNamedStore(command, options.store);
-    for (const name of names) if (!(await removeImages(name, store, { signal }))) throw notHere(name);
+    for (const name of names) {
+      try {
+        await removeImages((await findNamed(name, store, { signal })).name, store, { signal });
+      } catch (error) {
+        signal.throwIfAborted();
+        printError(error);
+        process.exitCode = exitCodeOf(error);
+      }
+    }
   });
 }
 
 async function findNamed(name: string, store: Store, callOptions: CallOptions): Promise<NamedImages> {
-  const found = (await findImages(name, store, callOptions)) ?? (name.includes(":") ? undefined : await findImages(`${name}:latest`, store, callOptions));
+  const found = await findImages(name, store, callOptions);
   if (found === undefined) throw notHere(name);
   return found;
 }
