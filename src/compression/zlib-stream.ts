@@ -3,7 +3,7 @@ import type { Transform } from "node:stream";
 import type { SourceReader } from "./source-reader.ts";
 
 /** The most input zlib is given at once, and the most output of one of its turns. */
-export const ZLIB_CHUNK_BYTES = 256 * 1024;
+export const ZLIB_CHUNK_BYTES = 512 * 1024;
 
 /**
  * What `stream`, one of node:zlib's, makes of what `reader` reads; they work in libuv's threads. The stream is destroyed

@@ -40,7 +40,7 @@ interface JsonOption extends StoreOption {
   readonly json?: boolean;
 }
 
-const READ_BYTES = 256 * 1024;
+const READ_BYTES = 1024 * 1024;
 
 export function addImageCommand(program: Command, signal: AbortSignal): void {
   const image = program.command("image").summary("container images: import, ls, inspect, describe, export, rm").description("Take container images in, show them, and give them out again: every layer byte for byte.");
