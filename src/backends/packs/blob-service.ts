@@ -22,6 +22,14 @@ const CHUNKS_AHEAD = 4;
 /** Small blobs that are looked up and read at once; most of them share a few blocks. */
 const BLOBS_AHEAD = 64;
 
+/** Blobs that are looked up together before they are read. */
+const BLOBS_PER_LOOKUP = 256;
+
+/** A blob, and where it lies, unless it was cut into chunks or is not here. */
+interface LocatedBlob extends BlobRef {
+  readonly location: ChunkLocation | undefined;
+}
+
 export class PacksBlobService implements BlobService {
   readonly #core: PacksCore;
   readonly #sink: WriteSink;
@@ -106,10 +114,35 @@ export class PacksBlobService implements BlobService {
 
   async *readMany(blobs: Iterable<BlobRef> | AsyncIterable<BlobRef>, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
     this.#core.check(options);
-    for await (const bytes of mapConcurrent(Symbol.asyncIterator in blobs ? abortable(blobs, options?.signal) : blobs, BLOBS_AHEAD, (blob) => this.#readWhole(blob, options))) {
+    // What comes bit by bit is looked up one by one: no one is to wait for those that are still to come.
+    const located = Symbol.asyncIterator in blobs ? this.#locateEach(abortable(blobs, options?.signal)) : this.#locateAll(blobs);
+    for await (const bytes of mapConcurrent(located, BLOBS_AHEAD, (blob) => this.#readWhole(blob, options))) {
       this.#core.check(options);
       yield bytes;
     }
+  }
+
+  async *#locateEach(blobs: AsyncIterable<BlobRef>): AsyncGenerator<LocatedBlob, void, undefined> {
+    for await (const blob of blobs) yield this.#locate(blob);
+  }
+
+  *#locateAll(blobs: Iterable<BlobRef>): Generator<LocatedBlob, void, undefined> {
+    const iterator = blobs[Symbol.iterator]();
+    try {
+      for (;;) {
+        const group: BlobRef[] = [];
+        for (let next = iterator.next(); next.done !== true; next = iterator.next()) if (group.push(next.value) === BLOBS_PER_LOOKUP) break;
+        if (group.length === 0) return;
+        this.#core.check(undefined);
+        yield* this.#core.index.lookUp(() => group.map((blob) => this.#locate(blob)));
+      }
+    } finally {
+      iterator.return?.();
+    }
+  }
+
+  #locate(blob: BlobRef): LocatedBlob {
+    return { ...blob, location: this.#core.index.chunk(blob.digest) };
   }
 
   #addChunk(bytes: Uint8Array, groups: Set<Group | undefined>): ChunkEntry {
@@ -126,9 +159,8 @@ export class PacksBlobService implements BlobService {
     groups.add(this.#core.writer.addRecord({ type: "blob", digest, size, chunks }));
   }
 
-  async #readWhole({ digest, size }: BlobRef, options: CallOptions | undefined): Promise<Uint8Array> {
+  async #readWhole({ digest, size, location }: LocatedBlob, options: CallOptions | undefined): Promise<Uint8Array> {
     this.#core.check(options);
-    const location = this.#core.index.chunk(digest);
     const chunks = location === undefined ? this.#core.index.splitBlob(digest) : [{ digest, length: location.length }];
     if (chunks === undefined) throw new NarborError("ERR_NOT_FOUND", `Cannot read blob ${formatDigest(digest)}: it is not stored`);
     const found = chunks.reduce((sum, { length }) => sum + length, 0);
