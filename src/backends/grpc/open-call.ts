@@ -93,9 +93,11 @@ export class OpenCall implements Disposable {
 
   #toError(error: ServiceError): NarborError {
     const [said] = error.metadata?.get(ERROR_CODE_TRAILER) ?? [];
-    const details = error.details === "" ? errorMessage(error) : error.details;
-    // The sentence is complete when it comes from one of ours; all others are told where it comes from.
-    const status: number = error.code;
+    // A terminal is not the server's to write to.
+    const details = (error.details === "" ? errorMessage(error) : error.details).replaceAll(/\p{Cc}/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+    // The sentence is complete when it comes from one of ours; all others are told where it comes from. What is between us and the server may reset a call.
+    const code: number = error.code;
+    const status = code === RPC_STATUS.INTERNAL && details.startsWith("Received RST_STREAM ") ? RPC_STATUS.UNAVAILABLE : code;
     const message =
       status === RPC_STATUS.UNAVAILABLE && said === undefined
         ? `Cannot reach ${this.#address.text}: ${explainUnreachable(details, this.#address)}`

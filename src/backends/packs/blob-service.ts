@@ -88,7 +88,7 @@ export class PacksBlobService implements BlobService {
       const groups = new Set<Group | undefined>();
       const chunks: ChunkEntry[] = [];
       for await (const chunk of cutStream(hashThrough(abortable(content, options?.signal), hasher))) {
-        chunks.push(this.#addChunk(chunk, groups));
+        chunks.push(this.#addChunk(chunk, groups, true));
         await this.#core.writer.ready();
       }
       if (chunks.length === 0) chunks.push(this.#addChunk(new Uint8Array(0), groups));
@@ -145,10 +145,10 @@ export class PacksBlobService implements BlobService {
     return { ...blob, location: this.#core.index.chunk(blob.digest) };
   }
 
-  #addChunk(bytes: Uint8Array, groups: Set<Group | undefined>): ChunkEntry {
-    const digest = toB3Digest(blake3(bytes));
-    groups.add(this.#core.writer.addChunk(digest, bytes));
-    return { digest, length: bytes.length };
+  #addChunk(bytes: Uint8Array, groups: Set<Group | undefined>, isOurs = false): ChunkEntry {
+    const entry = { digest: toB3Digest(blake3(bytes)), length: bytes.length };
+    groups.add(this.#core.writer.addChunk(entry.digest, bytes, isOurs));
+    return entry;
   }
 
   /** A blob of one chunk is that chunk. */

@@ -74,8 +74,12 @@ export class PackWriter implements AsyncDisposable {
     this.#appender = openAppender();
   }
 
-  /** Write a chunk unless it is there or on its way. The bytes are copied. Undefined when it is durable already. */
-  addChunk(digest: B3Digest, bytes: Uint8Array): Group | undefined {
+  /**
+   * Write a chunk unless it is there or on its way. Undefined when it is durable already.
+   *
+   * @param isOurs whether the bytes are given away, with all of their buffer; others are copied
+   */
+  addChunk(digest: B3Digest, bytes: Uint8Array, isOurs = false): Group | undefined {
     this.#checkOpen();
     const key = digestKey(digest);
     const pending = this.#pendingChunks.get(key);
@@ -86,13 +90,13 @@ export class PackWriter implements AsyncDisposable {
     group.chunkKeys.push(key);
     const entry = { digest: toB3Digest(copyBytes(digest)), length: bytes.length };
     if (bytes.length >= LARGE_CHUNK_BYTES) {
-      group.blocks.push(this.#appender.append({ kind: "chunks", raw: copyBytes(bytes), chunks: [entry], records: [] }));
+      group.blocks.push(this.#appender.append({ kind: "chunks", raw: isOurs ? (bytes as Uint8Array<ArrayBuffer>) : copyBytes(bytes), chunks: [entry], records: [] }));
     } else {
       if (this.#chunkBytes.length + bytes.length > BLOCK_BYTES) this.#sealChunks();
       this.#chunkBytes.writeBytes(bytes);
       this.#chunkEntries.push(entry);
     }
-    this.#count(group, bytes.length);
+    this.#count(group, entry.length);
     return group;
   }
 

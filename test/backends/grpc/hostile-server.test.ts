@@ -424,6 +424,11 @@ describe("a server that is none, or something else", () => {
     await expectCode(within(readAll(store), 5000), "ERR_UNAVAILABLE", /for 0\.5 s/);
   });
 
+  test("cannot write to a terminal by what it says", async () => {
+    const store = await openWith({ "/Read": { status: STATUS.INVALID_ARGUMENT, message: "sorry%0Aline two %1b[31mred%C2%9B" } });
+    await expect(readAll(store)).rejects.toThrow(/: sorry\\u000aline two \\u001b\[31mred\\u009b$/);
+  });
+
   test("is said to be none when it answers in text", async () => {
     const store = await openWith({
       "/Read": () => (stream) => {
