@@ -1,5 +1,5 @@
 /**
- * Appends blocks to packs of this process, in order: compressed side by side off the main thread, written one after another.
+ * Appends blocks to packs of this process, in order: compressed side by side off the main thread, several of them written at a time.
  * A pack that has grown large is closed and another begun. After a fault it is of no more use: `abandon` it.
  */
 import { randomBytes } from "node:crypto";
@@ -8,6 +8,7 @@ import { open, unlink } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import pLimit from "p-limit";
 import { shrinkZstd } from "../../compression/zstd.ts";
+import { deferred } from "../../concurrency/deferred.ts";
 import type { IndexDatabase, IndexedBlock } from "./index-database.ts";
 import type { BlockKind, ChunkEntry } from "./pack-format.ts";
 import { encodeBlockHeader, PACK_HEADER } from "./pack-format.ts";
@@ -28,8 +29,19 @@ export interface NewBlock {
 
 /** Bytes of blocks waiting to be compressed or written, beyond which writers are to wait. */
 const BACKLOG_BYTES = 16 * 1024 * 1024;
+/** Bytes of blocks, before compression, and blocks that are written at a time: to wake a thread for each takes longer than what it then does. */
+const WRITE_BYTES = 4 * 1024 * 1024;
+const WRITE_BLOCKS = 64;
 /** A pack that has reached this is closed and another begun. */
 const PACK_BYTES = 1024 * 1024 * 1024;
+
+interface QueuedBlock extends Omit<NewBlock, "raw"> {
+  readonly rawLength: number;
+  /** Its bytes as they are written. */
+  readonly stored: Promise<Uint8Array>;
+  readonly resolve: (written: IndexedBlock) => void;
+  readonly reject: (error: unknown) => void;
+}
 
 interface OpenPack {
   readonly id: number;
@@ -45,8 +57,13 @@ export class PackAppender {
   readonly #compression: BlockCompression;
   readonly #compressors = pLimit(availableParallelism());
   #pack: OpenPack | undefined;
-  /** The block that was appended last; each is written after the one before it. */
-  #last: Promise<unknown> = Promise.resolve();
+  /** Blocks that are not being written yet, in order. */
+  readonly #queue: QueuedBlock[] = [];
+  #queuedBytes = 0;
+  #flushWanted = false;
+  #isWriting = false;
+  #writing: Promise<void> | undefined;
+  #failure: { readonly error: unknown } | undefined;
   #backlog = 0;
   #waiting: (() => void)[] = [];
 
@@ -56,22 +73,23 @@ export class PackAppender {
     this.#compression = compression;
   }
 
-  /** Append a block; resolves when it is written, which is not yet durable. After one has failed, so do all that follow. */
+  /** Append a block; resolves when it is written, which is not yet durable, and may take a `flush`. After one has failed, so do all that follow. */
   append({ raw, ...block }: NewBlock): Promise<IndexedBlock> {
-    const { length } = raw;
-    this.#backlog += length;
-    const compressed = this.#compressors(() => (this.#compression === "none" ? raw : shrinkZstd(raw, this.#compression)));
-    const before = this.#last;
-    const written = Promise.all([compressed, before])
-      .then(([stored]) => this.#write(block, length, stored))
-      .finally(() => {
-        this.#backlog -= length;
-        for (const resume of this.#waiting.splice(0)) resume();
-      });
-    // A commit waits for it; until then a rejection must not count as unhandled.
-    written.catch(() => undefined);
-    this.#last = written;
-    return written;
+    const stored = this.#compressors(() => (this.#compression === "none" ? raw : shrinkZstd(raw, this.#compression)));
+    const { promise, resolve, reject } = deferred<IndexedBlock>();
+    // A commit waits for them; until then a rejection must not count as unhandled.
+    for (const each of [stored, promise]) each.catch(() => undefined);
+    this.#queue.push({ ...block, rawLength: raw.length, stored, resolve, reject });
+    this.#backlog += raw.length;
+    this.#queuedBytes += raw.length;
+    if (this.#queuedBytes >= WRITE_BYTES) this.#write();
+    return promise;
+  }
+
+  /** Write all that was appended, however little it is. */
+  flush(): void {
+    this.#flushWanted = true;
+    this.#write();
   }
 
   /** Wait while too much is on its way to the disk. */
@@ -86,7 +104,8 @@ export class PackAppender {
 
   /** Close the pack, once what was appended is written or has failed. */
   async abandon(): Promise<void> {
-    await this.#last.catch(() => undefined);
+    this.flush();
+    await this.#writing;
     const pack = this.#pack;
     this.#pack = undefined;
     if (pack === undefined) return;
@@ -95,16 +114,62 @@ export class PackAppender {
     if (pack.end === PACK_HEADER.length) await unlink(pack.path);
   }
 
-  async #write({ kind, chunks, records }: Omit<NewBlock, "raw">, rawLength: number, stored: Uint8Array): Promise<IndexedBlock> {
-    const codec = stored.length < rawLength ? "zstd" : "stored";
-    const header = encodeBlockHeader({ kind, codec, count: chunks.length + records.length, rawLength }, chunks, stored);
+  #write(): void {
+    if (this.#isWriting) return;
+    this.#isWriting = true;
+    this.#writing = this.#writeQueue();
+  }
+
+  async #writeQueue(): Promise<void> {
+    while (this.#queue.length > 0 && (this.#flushWanted || this.#queuedBytes >= WRITE_BYTES)) {
+      const blocks = this.#takeBatch();
+      try {
+        if (this.#failure !== undefined) throw this.#failure.error;
+        const written = await this.#writeBatch(blocks);
+        for (const [index, { resolve }] of blocks.entries()) resolve(written[index] as IndexedBlock);
+      } catch (error) {
+        this.#failure ??= { error };
+        for (const { reject } of blocks) reject(error);
+      }
+      this.#backlog -= blocks.reduce((sum, { rawLength }) => sum + rawLength, 0);
+      for (const resume of this.#waiting.splice(0)) resume();
+    }
+    if (this.#queue.length === 0) this.#flushWanted = false;
+    // In the same turn as the last look at the queue, so that no block falls between.
+    this.#isWriting = false;
+  }
+
+  #takeBatch(): readonly QueuedBlock[] {
+    let bytes = 0;
+    let count = 0;
+    for (const { rawLength } of this.#queue) {
+      if (count === WRITE_BLOCKS || bytes >= WRITE_BYTES) break;
+      bytes += rawLength;
+      count++;
+    }
+    this.#queuedBytes -= bytes;
+    return this.#queue.splice(0, count);
+  }
+
+  async #writeBatch(blocks: readonly QueuedBlock[]): Promise<readonly IndexedBlock[]> {
+    const allStored = await Promise.all(blocks.map(({ stored }) => stored));
     if (this.#pack !== undefined && this.#pack.end >= PACK_BYTES) await this.#finishPack(this.#pack);
     const pack = (this.#pack ??= await this.#beginPack());
-    const offset = pack.end;
-    const length = header.length + stored.length;
-    await writeFully(pack.handle, [header, stored], offset);
-    pack.end += length;
-    return { pack: pack.id, offset, length, chunks, records };
+    const parts: Uint8Array[] = [];
+    const written: IndexedBlock[] = [];
+    let offset = pack.end;
+    for (const [index, { kind, chunks, records, rawLength }] of blocks.entries()) {
+      const stored = allStored[index] as Uint8Array;
+      const codec = stored.length < rawLength ? "zstd" : "stored";
+      const header = encodeBlockHeader({ kind, codec, count: chunks.length + records.length, rawLength }, chunks, stored);
+      const length = header.length + stored.length;
+      parts.push(header, stored);
+      written.push({ pack: pack.id, offset, length, chunks, records });
+      offset += length;
+    }
+    await writeFully(pack.handle, parts, pack.end);
+    pack.end = offset;
+    return written;
   }
 
   async #beginPack(): Promise<OpenPack> {

@@ -158,6 +158,7 @@ export class PackWriter implements AsyncDisposable {
       const group = this.#group;
       this.#group = new OpenGroup();
       try {
+        this.#appender.flush();
         const blocks = await Promise.all(group.blocks);
         await this.#appender.sync();
         this.#index.addBlocks(blocks);
