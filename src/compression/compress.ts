@@ -82,9 +82,9 @@ async function* encode(codec: Codec, level: number, reader: SourceReader, signal
       return;
     }
     case "zstd":
-      return yield* encodePieces(reader, ZSTD_FRAME_BYTES, (piece) => compressZstd(piece, level));
+      return yield* encodePieces(reader, ZSTD_FRAME_BYTES, (piece) => compressZstd(piece, level, true));
     case "bzip2":
-      return yield* encodePieces(reader, BZIP2_BLOCK_BYTES, (piece) => runBlock({ type: "compressBzip2" }, piece));
+      return yield* encodePieces(reader, BZIP2_BLOCK_BYTES, (piece) => runBlock({ type: "compressBzip2" }, piece, true));
   }
 }
 

@@ -61,17 +61,17 @@ type BlockWork =
   | { readonly type: "decompressZstd"; readonly size: number }
   | { readonly type: "compressBzip2" };
 
-/** Compress or decompress a copy of one block in the thread that has the least to do. */
-export function runBlock(work: BlockWork, bytes: Uint8Array): Promise<Uint8Array> {
-  return runOwnBlock(work, copyOf(bytes));
-}
-
-/** The same of the bytes themselves: their buffer goes to the thread, and with it what else is in it. */
-export async function runOwnBlock(work: BlockWork, bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+/**
+ * Compress or decompress one block in a thread.
+ *
+ * @param isOurs whether the bytes go to the thread themselves, and with them what else is in their buffer; others are copied
+ */
+export async function runBlock(work: BlockWork, bytes: Uint8Array, isOurs = false): Promise<Uint8Array> {
+  const own = isOurs ? (bytes as Uint8Array<ArrayBuffer>) : copyOf(bytes);
   const worker = workerForBlock();
   worker.hold();
   try {
-    const { output } = await worker.request({ ...work, id: nextId++, bytes }, [bytes.buffer]);
+    const { output } = await worker.request({ ...work, id: nextId++, bytes: own }, [own.buffer]);
     const [result] = output;
     if (result === undefined) throw new TypeError("A codec worker answered without a result");
     return result;

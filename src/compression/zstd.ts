@@ -1,10 +1,10 @@
 /**
  * zstd of whole blocks, off the main thread. A block is a frame that tells its size.
  *
- * The bytes given are copied to the thread and stay the caller's, but for `shrinkZstd`. The synchronous forms take about as long as
+ * The bytes given are copied to the thread and stay the caller's, unless it gives them away. The synchronous forms take about as long as
  * sending to a thread does when blocks are of a few KiB.
  */
-import { runBlock, runOwnBlock } from "./worker-pool.ts";
+import { runBlock } from "./worker-pool.ts";
 
 export { compressZstdSync, decompressZstdSync } from "./zstd-block.ts";
 
@@ -12,9 +12,10 @@ export { compressZstdSync, decompressZstdSync } from "./zstd-block.ts";
  * Compress `bytes` to one frame that tells their size.
  *
  * @param level -131072 to 22; 1 and 3 are sensible
+ * @param isOurs whether the bytes are given away, with all of their buffer, which is empty then; others are copied
  */
-export function compressZstd(bytes: Uint8Array, level: number): Promise<Uint8Array> {
-  return runBlock({ type: "compressZstd", level }, bytes);
+export function compressZstd(bytes: Uint8Array, level: number, isOurs = false): Promise<Uint8Array> {
+  return runBlock({ type: "compressZstd", level }, bytes, isOurs);
 }
 
 /**
@@ -22,8 +23,8 @@ export function compressZstd(bytes: Uint8Array, level: number): Promise<Uint8Arr
  *
  * @returns one frame that tells their size, or, where it would not be shorter, the bytes themselves
  */
-export function shrinkZstd(bytes: Uint8Array<ArrayBuffer>, level: number): Promise<Uint8Array> {
-  return runOwnBlock({ type: "shrinkZstd", level }, bytes);
+export function shrinkZstd(bytes: Uint8Array, level: number): Promise<Uint8Array> {
+  return runBlock({ type: "shrinkZstd", level }, bytes, true);
 }
 
 /**
@@ -32,7 +33,8 @@ export function shrinkZstd(bytes: Uint8Array<ArrayBuffer>, level: number): Promi
  *
  * @throws NarborError `ERR_COMPRESSION_INVALID` when the input is damaged, cut short or followed by something else,
  *   `ERR_MISMATCH` when it is of another size, `ERR_LIMIT` when it asks for a larger window than such a block needs
+ * @param isOurs as for `compressZstd`
  */
-export function decompressZstd(bytes: Uint8Array, expectedSize: number): Promise<Uint8Array> {
-  return runBlock({ type: "decompressZstd", size: expectedSize }, bytes);
+export function decompressZstd(bytes: Uint8Array, expectedSize: number, isOurs = false): Promise<Uint8Array> {
+  return runBlock({ type: "decompressZstd", size: expectedSize }, bytes, isOurs);
 }

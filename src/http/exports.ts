@@ -102,7 +102,7 @@ function numberOf(query: URLSearchParams, name: string): number | undefined {
 
 function trailersOf(plan: PlannedExport): Record<string, string> {
   const { digest, uncompressedDigest, manifestDigest } = plan.written();
-  return { "narbor-digest": digest, "narbor-uncompressed-digest": uncompressedDigest, ...(manifestDigest !== undefined && { "narbor-manifest-digest": manifestDigest }) };
+  return { "narbor-digest": digest, ...(uncompressedDigest !== undefined && { "narbor-uncompressed-digest": uncompressedDigest }), ...(manifestDigest !== undefined && { "narbor-manifest-digest": manifestDigest }) };
 }
 
 function notHere(name: string): NarborError {

@@ -45,8 +45,8 @@ export interface ExportOptions {
 export interface WrittenArchive extends Partial<ImageSummary> {
   /** Bytes before compression as a whole. */
   readonly size: number;
-  /** `sha256:…` before compression as a whole: a layer's diffID, when it is one. */
-  readonly uncompressedDigest: string;
+  /** `sha256:…` before compression as a whole: a layer's diffID, when it is one. Of an image that is compressed as a whole no one needs it. */
+  readonly uncompressedDigest?: string;
   readonly writtenBytes: number;
   /** `sha256:…` of what was written. */
   readonly digest: string;
@@ -146,7 +146,7 @@ export function layerCompression({ compression, level }: Pick<ExportOptions, "co
 async function planImages(images: readonly ImageSource[], options: ExportOptions & { readonly format: ImageFormat }, store: Store, callOptions: CallOptions): Promise<PlannedExport> {
   const { format, name } = options;
   if (format === "docker") {
-    return toExport(await imageArchiveSize(images, format, name), () => dockerArchive(images, store, { name, compression: { codec: "none", level: undefined }, ...callOptions }), options.compression, levelOf(options), callOptions);
+    return toExport(await imageArchiveSize(images, format, name), () => dockerArchive(images, store, { name, compression: { codec: "none", level: undefined }, ...callOptions }), options.compression, levelOf(options), callOptions, true);
   }
   const compression = layerCompression(options);
   let rendered = 0;
@@ -169,17 +169,20 @@ async function planImages(images: readonly ImageSource[], options: ExportOptions
   };
 }
 
-function toExport(size: number, begin: () => AsyncGenerator<Uint8Array, ImageSummary | void, undefined>, codec: ExportCodec, level: number | undefined, { signal }: CallOptions): PlannedExport {
-  const archive = new Sha256Tap();
+/** @param isImage whether its layers have digests of their own, so that no one needs that of all of them before compression */
+function toExport(size: number, begin: () => AsyncGenerator<Uint8Array, ImageSummary | void, undefined>, codec: ExportCodec, level: number | undefined, { signal }: CallOptions, isImage = false): PlannedExport {
   const output = new Sha256Tap();
+  const archive = codec === "none" ? output : isImage ? undefined : new Sha256Tap();
   let summary: Partial<ImageSummary> = {};
+  let rendered = 0;
   async function* plain(onBytes: ((bytes: number) => void) | undefined): AsyncGenerator<Uint8Array, void, undefined> {
     const rendering = begin();
     try {
       let result = await rendering.next();
       for (; result.done !== true; result = await rendering.next()) {
-        archive.update(result.value);
-        onBytes?.(archive.size);
+        rendered += result.value.length;
+        archive?.update(result.value);
+        onBytes?.(rendered);
         yield result.value;
       }
       summary = result.value ?? {};
@@ -192,9 +195,9 @@ function toExport(size: number, begin: () => AsyncGenerator<Uint8Array, ImageSum
     outputSize: codec === "none" ? size : undefined,
     render: (onBytes) => (codec === "none" ? plain(onBytes) : output.through(compress(plain(onBytes), codec, { signal, level }))),
     written: () => {
-      const uncompressedDigest = `sha256:${toHex(archive.digest())}`;
-      const whole = codec === "none" ? { writtenBytes: archive.size, digest: uncompressedDigest } : { writtenBytes: output.size, digest: `sha256:${toHex(output.digest())}` };
-      return { size: archive.size, uncompressedDigest, ...whole, ...summary };
+      const digest = `sha256:${toHex(output.digest())}`;
+      const uncompressedDigest = archive === output ? digest : archive && `sha256:${toHex(archive.digest())}`;
+      return { size: rendered, ...(uncompressedDigest !== undefined && { uncompressedDigest }), writtenBytes: output.size, digest, ...summary };
     },
   };
 }

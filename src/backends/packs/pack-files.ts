@@ -97,7 +97,8 @@ export class PackFiles implements AsyncDisposable {
     const bytes = await this.#read(name, offset, length);
     const header = decodeBlockHeader(bytes);
     if (header === undefined || blockLength(header) !== length) throw damaged(name, offset, "its header is damaged");
-    return await decodeStored(name, offset, header, bytes.subarray(length - header.storedLength));
+    // No one needs them any more.
+    return await decodeStored(name, offset, header, bytes.subarray(length - header.storedLength), true);
   }
 
   /** Everything in a pack from `start` on, good and bad. Stored bytes are checked; a file that is too short for a header is torn. */
@@ -221,13 +222,14 @@ async function readFully(handle: FileHandle, name: string, offset: number, lengt
   return bytes;
 }
 
-async function decodeStored(name: string, offset: number, header: BlockHeader, stored: Uint8Array): Promise<Uint8Array> {
+/** @param isOurs see `decompressZstd` */
+async function decodeStored(name: string, offset: number, header: BlockHeader, stored: Uint8Array, isOurs = false): Promise<Uint8Array> {
   if (header.codec === "stored") {
     if (stored.length !== header.rawLength) throw damaged(name, offset, "its lengths do not agree");
     return stored;
   }
   try {
-    return await decompressZstd(stored, header.rawLength);
+    return await decompressZstd(stored, header.rawLength, isOurs);
   } catch (error) {
     throw damaged(name, offset, "it cannot be decompressed", error);
   }
