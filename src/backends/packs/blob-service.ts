@@ -70,9 +70,10 @@ export class PacksBlobService implements BlobService {
     });
     for (const { digest, bytes } of blobs) {
       if (bytes.length <= MIN_CHUNK_LENGTH) continue;
-      const chunks: ChunkEntry[] = [];
-      for (const chunk of cutBlob(bytes)) chunks.push(this.#addChunk(chunk, groups));
-      this.#addSplitBlob(digest, chunks, groups);
+      const cut = [...cutBlob(bytes)];
+      // One that is a chunk itself has been hashed.
+      if (cut.length === 1) groups.add(this.#core.writer.addChunk(digest, bytes));
+      else this.#addSplitBlob(digest, cut.map((chunk) => this.#addChunk(chunk, groups)), groups);
       // Larger ones are what fills the way to the disk.
       await this.#core.writer.ready();
       options?.signal?.throwIfAborted();
