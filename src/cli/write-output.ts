@@ -1,4 +1,5 @@
 /** Archives go to standard output, or to a file that appears when it is whole. */
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
 import { chmod, realpath, rename, stat, unlink } from "node:fs/promises";
@@ -105,7 +106,8 @@ export function parseNumber(text: string): number {
 
 /** The file has its name only when everything is in it. */
 async function writeFileWhole(path: string, target: string, source: AsyncIterable<Uint8Array>, signal: AbortSignal, mode?: number): Promise<void> {
-  const temporary = `${target}.${process.pid}.tmp`;
+  // No one else's, which a failure would remove.
+  const temporary = `${target}.${randomBytes(6).toString("hex")}.tmp`;
   try {
     await writeTo(temporary, "wx", path, source, signal);
     // What only its owner could read before is not for others now.

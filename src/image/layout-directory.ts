@@ -1,4 +1,5 @@
 /** An OCI layout as a directory, which several images may share: what is there already is not made again. */
+import { randomBytes } from "node:crypto";
 import { createWriteStream } from "node:fs";
 import { mkdir, readdir, readFile, rename, stat, unlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -87,7 +88,7 @@ class Layout {
 
   /** @param fill writes the file, and says where it belongs */
   async #write(fill: (temporary: string) => Promise<string>): Promise<void> {
-    const temporary = join(this.#directory, "blobs", "sha256", `.${process.pid}.tmp`);
+    const temporary = join(this.#directory, "blobs", "sha256", `.${randomBytes(6).toString("hex")}.tmp`);
     await mkdir(dirname(temporary), { recursive: true });
     try {
       const path = await fill(temporary);
