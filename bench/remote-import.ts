@@ -3,7 +3,7 @@
  *
  * The same NAR goes to `narbor serve` through a proxy that adds a round trip time: one Put at a time, 128 Puts at once (one for each file, as the Go
  * importer of tvix did), and as we do. Then back: one Read at a time, 128 at once, and as we do. One at a time is measured on the first
- * files only (all of them with BENCH_FULL=1), since the rest would go on like that.
+ * files only (all of them with BENCH_FULL=1), since the rest would go on like that. BENCH_FILES is how many files the mixed NAR has.
  */
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
@@ -195,6 +195,6 @@ async function measure(corpus: Corpus, roundTrip: number): Promise<void> {
 
 for (const roundTrip of ROUND_TRIPS) {
   await measure(smallFiles(10_000, 1000), roundTrip);
-  await measure(packageFiles(10_000), roundTrip);
+  await measure(packageFiles(Number(process.env["BENCH_FILES"] ?? 10_000)), roundTrip);
 }
 console.log(`\nthis process at most ${await peakMemory("self")} MiB`);

@@ -44,7 +44,7 @@ const DEFAULT_MAX_CALLS = 1024;
 /** Calls at once on one connection; others wait in the client. */
 const MAX_STREAMS = 256;
 /** Bytes that a client may send ahead of what a call has read, and ahead over all its calls. */
-const STREAM_WINDOW_BYTES = 1024 * 1024;
+const STREAM_WINDOW_BYTES = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES = 16 * 1024 * 1024;
 /** A connection that is silent for so long is asked whether it is still there, and given so long to answer. */
 const KEEPALIVE_MILLISECONDS = 60_000;

@@ -37,6 +37,8 @@ const SEGMENTS_PER_TURN = 8192;
 const PASS_BYTES = 64 * 1024;
 /** Blobs asked for in one call. */
 const DIGESTS_PER_CALL = 65_536;
+/** A large blob is asked for this many bytes before its place, so that no round trip is waited for; who takes bytes very slowly leaves a stream unread no longer. */
+const OPEN_AHEAD_BYTES = 4 * 1024 * 1024;
 
 /**
  * Look up all blobs that an archive needs, before anyone is promised it: one call for (every 65,536 of) them.
@@ -76,6 +78,7 @@ export async function* renderArchive(plan: RenderPlan, { blobs }: { readonly blo
   const start = options.start ?? 0;
   const end = Math.min(options.end ?? plan.size, plan.size);
   const smallBlobs = blobs.readMany(smallBlobsWithin(plan, start, end), options)[Symbol.asyncIterator]();
+  const largeBlobs = new LargeBlobs(plan, blobs, { ...options, start, end });
   const gather = new Gatherer();
   let held: { readonly blob: BlobRef; readonly bytes: Uint8Array } | undefined;
   let position = 0;
@@ -88,6 +91,7 @@ export async function* renderArchive(plan: RenderPlan, { blobs }: { readonly blo
         options.signal?.throwIfAborted();
         untilTurn = SEGMENTS_PER_TURN;
       }
+      largeBlobs.approach(position);
       const length = segmentLength(segment);
       const from = Math.max(0, start - position);
       const to = Math.min(length, end - position);
@@ -101,12 +105,18 @@ export async function* renderArchive(plan: RenderPlan, { blobs }: { readonly blo
       if (isSmall(segment)) {
         if (held === undefined || !isSameBlob(held.blob, segment)) held = { blob: segment, bytes: await nextSmallBlob(smallBlobs, segment) };
         yield* gather.add(held.bytes.subarray(offset + from, offset + to));
+        continue;
       }
-      else for await (const bytes of readLarge(blobs, segment, { ...options, start: offset + from, end: offset + to })) yield* gather.add(bytes);
+      let rendered = position - length + from;
+      for await (const bytes of largeBlobs.next()) {
+        rendered += bytes.length;
+        largeBlobs.approach(rendered);
+        yield* gather.add(bytes);
+      }
     }
     yield* gather.rest();
   } finally {
-    await smallBlobs.return?.();
+    await Promise.all([smallBlobs.return?.(), largeBlobs.close()]);
   }
 }
 
@@ -138,16 +148,82 @@ async function nextSmallBlob(smallBlobs: AsyncIterator<Uint8Array>, blob: BlobRe
   return bytes;
 }
 
-async function* readLarge(blobs: ReadBlobs, blob: BlobRef, range: CallOptions & { readonly start: number; readonly end: number }): AsyncGenerator<Uint8Array, void, undefined> {
-  const content = await blobs.openRead(blob.digest, range);
-  if (content === undefined) throw new NarborError("ERR_DATA_LOSS", `Cannot render: blob ${formatDigest(blob.digest)} is not stored any more`);
-  let size = 0;
-  for await (const bytes of content) {
-    size += bytes.length;
-    if (size > range.end - range.start) break;
-    yield bytes;
+/** A large blob, or a part of it, that is opened. */
+interface OpenedBlob {
+  readonly blob: BlobRef;
+  readonly start: number;
+  readonly end: number;
+  readonly content: AsyncIterator<Uint8Array>;
+  /** Asked for already: a stream that was never read from could not be closed. */
+  readonly first: Promise<IteratorResult<Uint8Array>>;
+}
+
+/** The large blobs of an archive in their order, the next of them opened a little before its turn. */
+class LargeBlobs {
+  readonly #blobs: ReadBlobs;
+  readonly #options: CallOptions & { readonly start: number; readonly end: number };
+  readonly #segments: Iterator<Segment>;
+  /** Where the segments that were looked at end. */
+  #seen = 0;
+  #opened: OpenedBlob | undefined;
+
+  constructor(plan: RenderPlan, blobs: ReadBlobs, options: CallOptions & { readonly start: number; readonly end: number }) {
+    this.#blobs = blobs;
+    this.#options = options;
+    this.#segments = plan.segments()[Symbol.iterator]();
   }
-  if (size !== range.end - range.start) throw wrongSize(blob, range.start + size);
+
+  /** The archive is rendered up to here: open the next one unless it is far away, or one waits already. */
+  approach(position: number): void {
+    const { start, end } = this.#options;
+    while (this.#opened === undefined && this.#seen < end && this.#seen <= position + OPEN_AHEAD_BYTES) {
+      const { value: segment, done } = this.#segments.next();
+      if (done === true) return;
+      const length = segmentLength(segment);
+      const from = Math.max(0, start - this.#seen);
+      const to = Math.min(length, end - this.#seen);
+      this.#seen += length;
+      if (segment instanceof Uint8Array || isSmall(segment) || from >= to) continue;
+      const offset = segment.start ?? 0;
+      this.#opened = this.#open(segment, offset + from, offset + to);
+    }
+  }
+
+  /** The bytes of the one that was approached, which makes room for another to wait. */
+  async *next(): AsyncGenerator<Uint8Array, void, undefined> {
+    const { blob, start, end, content, first } = this.#opened as OpenedBlob;
+    this.#opened = undefined;
+    let size = 0;
+    try {
+      for (let result = await first; result.done !== true; result = await content.next()) {
+        size += result.value.length;
+        if (size > end - start) break;
+        yield result.value;
+      }
+    } finally {
+      await content.return?.();
+    }
+    if (size !== end - start) throw wrongSize(blob, start + size);
+  }
+
+  /** Leave the one that waits. */
+  async close(): Promise<void> {
+    await this.#opened?.content.return?.();
+  }
+
+  #open(blob: BlobRef, start: number, end: number): OpenedBlob {
+    const content = this.#read(blob, start, end);
+    const first = content.next();
+    // Heard when it is its turn.
+    first.catch(() => undefined);
+    return { blob, start, end, content, first };
+  }
+
+  async *#read(blob: BlobRef, start: number, end: number): AsyncGenerator<Uint8Array, void, undefined> {
+    const content = await this.#blobs.openRead(blob.digest, { ...this.#options, start, end });
+    if (content === undefined) throw new NarborError("ERR_DATA_LOSS", `Cannot render: blob ${formatDigest(blob.digest)} is not stored any more`);
+    yield* content;
+  }
 }
 
 /** A blob that follows itself, as a file with holes does in an archive, is there once. */

@@ -99,6 +99,63 @@ describe.for(STORES)("on %s", ([, open]) => {
   });
 });
 
+/** A tree of large files, rendered from a store that says what is open. */
+async function watchedLargeFiles(count: number, size: number) {
+  const store = new MemoryStore();
+  const files = Array.from({ length: count }, (_, index) => [name(String(index).padStart(2, "0")), { type: "file", bytes: sampleBytes(size, index) }] as const);
+  const nar = referenceNar({ type: "directory", entries: files });
+  const plan = await planNar((await importInto(store, nar)).root, store);
+  const watch = { opened: 0, open: 0 };
+  const blobs: Pick<BlobService, "findMissing" | "readMany" | "openRead"> = {
+    findMissing: store.blobs.findMissing.bind(store.blobs),
+    readMany: store.blobs.readMany.bind(store.blobs),
+    openRead: async (digest, options) => {
+      watch.opened++;
+      const content = await store.blobs.openRead(digest, options);
+      return content && watched(content);
+    },
+  };
+  async function* watched(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+    watch.open++;
+    try {
+      yield* content;
+    } finally {
+      watch.open--;
+    }
+  }
+  return { nar, plan, watch, archive: (range?: { readonly start: number; readonly end: number }) => renderArchive(plan, { blobs }, range) };
+}
+
+test("renderArchive() asks for a large file before its turn, for one at a time and none that is far away", async () => {
+  const { nar, watch, archive } = await watchedLargeFiles(4, 5_000_000);
+  let mostOpen = 0;
+  let size = 0;
+  for await (const bytes of archive()) {
+    size += bytes.length;
+    mostOpen = Math.max(mostOpen, watch.open);
+    // The one that is read, one that waits, and none beyond it.
+    expect(watch.opened).toBeLessThanOrEqual(1 + Math.ceil((size + 4 * 1024 * 1024) / 5_000_000));
+  }
+  expect(size).toBe(nar.length);
+  expect([mostOpen, watch.opened, watch.open]).toEqual([2, 4, 0]);
+});
+
+test("renderArchive() gives any range of large files, and opens none outside of it", async () => {
+  const { nar, watch, archive } = await watchedLargeFiles(4, 1_500_000);
+  for (const [start, end] of [[0, 100], [1_400_000, 1_600_000], [1_600_000, 4_600_000], [3_100_000, 3_200_000], [5_900_000, nar.length]] as const) {
+    watch.opened = 0;
+    expectBytes(await collect(archive({ start, end })), nar.subarray(start, end));
+    expect(watch.opened).toBeLessThanOrEqual(1 + Math.ceil((end - start) / 1_500_000));
+    expect(watch.open).toBe(0);
+  }
+});
+
+test("renderArchive() closes the large files it has opened when no one reads on", async () => {
+  const { watch, archive } = await watchedLargeFiles(4, 1_500_000);
+  for await (const bytes of archive()) if (bytes.length > 0 && watch.open === 2) break;
+  expect([watch.opened, watch.open]).toEqual([2, 0]);
+});
+
 test("renderArchive() fails, and does not end, when a file is not as long as its directory says", async () => {
   const store = new MemoryStore();
   const { root } = await importInto(store, referenceNar({ type: "directory", entries: [[name("a"), { type: "file", bytes: sampleBytes(1000) }]] }));

@@ -20,7 +20,7 @@ const ATTEMPTS = 6;
 const FIRST_PAUSE_MILLISECONDS = 100;
 const LONGEST_PAUSE_MILLISECONDS = 2000;
 /** Bytes that the server may send ahead of what a call has read. */
-const WINDOW_BYTES = 4 * 1024 * 1024;
+const WINDOW_BYTES = 8 * 1024 * 1024;
 /** Largest message that is taken; servers send their largest directory whole. */
 const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
 
