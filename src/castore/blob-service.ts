@@ -1,4 +1,5 @@
 import { blake3 } from "../hash/blake3.ts";
+import type { BlobBlock, WantedBlob } from "./blob-block.ts";
 import type { CallOptions } from "./call-options.ts";
 import type { B3Digest } from "./digest.ts";
 import { digestKey, toB3Digest } from "./digest.ts";
@@ -77,4 +78,14 @@ export interface BlobService {
    * A service may read ahead of what was taken, bounded in bytes.
    */
   readMany(blobs: Iterable<BlobRef> | AsyncIterable<BlobRef>, options?: CallOptions): AsyncIterable<Uint8Array>;
+
+  /**
+   * Blobs as they lie in storage, for someone who is far away: compressed, and several in a block. Only where they lie like that.
+   *
+   * Never more bytes than the blobs have. Pieces of one blob come in order. The bytes given must be those that were stored, or it is ERR_DATA_LOSS;
+   * whoever takes blobs out of them verifies these. ERR_NOT_FOUND, before anything is given, when one is not stored or not of its size.
+   *
+   * @param blobs each once; one of any size, or `MAX_WANTED_BLOBS` of `MAX_WANTED_BYTES` together
+   */
+  readBlocks?(blobs: readonly WantedBlob[], options?: CallOptions): AsyncIterable<BlobBlock>;
 }

@@ -3,6 +3,7 @@ import type { CallOptions } from "../castore/call-options.ts";
 import { NarborError } from "../errors.ts";
 import type { GetNarRequest } from "../proto/gen/narbor/store/v1/rpc_store_pb.ts";
 import { DirectorySize, StoreService } from "../proto/gen/narbor/store/v1/rpc_store_pb.ts";
+import { blockToProto, wantedFromProto } from "../store/blob-block-proto.ts";
 import {
   documentFromProto,
   documentToProto,
@@ -26,7 +27,7 @@ export function storeService(store: Store, gate: WriteGate, version: string): Rp
   return rpcService(StoreService, {
     getInfo: async (_request, options) => {
       const profile = await store.directorySizeProfile(options);
-      return { directorySize: profile === "doubled" ? DirectorySize.DOUBLED : DirectorySize.DOCUMENTED, version };
+      return { directorySize: profile === "doubled" ? DirectorySize.DOUBLED : DirectorySize.DOCUMENTED, version, readsBlocks: store.blobs.readBlocks !== undefined };
     },
     getNar: async (request, options) => {
       const { nar, file } = await findNar(request, store, options);
@@ -74,6 +75,10 @@ export function storeService(store: Store, gate: WriteGate, version: string): Rp
     clearComputed: async (_request, options) => {
       gate.check();
       return { entries: BigInt(await store.computed.clear(options)) };
+    },
+    readBlocks: async function* (request, { signal }) {
+      if (store.blobs.readBlocks === undefined) throw new NarborError("ERR_UNSUPPORTED", "This store has no blocks");
+      for await (const block of store.blobs.readBlocks(wantedFromProto(request), { signal })) yield blockToProto(block);
     },
     deletePathInfo: async ({ outputHash }, options) => {
       gate.check();

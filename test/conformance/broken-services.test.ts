@@ -3,6 +3,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
+import type { BlobBlock } from "../../src/castore/blob-block.ts";
 import type { BlobService } from "../../src/castore/blob-service.ts";
 import { toSmallBlob } from "../../src/castore/blob-service.ts";
 import type { B3Digest } from "../../src/castore/digest.ts";
@@ -17,9 +18,11 @@ import type { NarIndex, NarRecord } from "../../src/store/nar-index.ts";
 import type { PathInfoService } from "../../src/store/path-info-service.ts";
 import type { Store, StoreServices } from "../../src/store/store.ts";
 import { collect, collectItems } from "../helpers/bytes.ts";
+import type { BlockService } from "./blob-blocks.ts";
+import { BLOB_BLOCKS_CASES } from "./blob-blocks.ts";
 import { BLOB_SERVICE_CASES } from "./blob-service.ts";
 import { openGrpc } from "../helpers/grpc-store.ts";
-import { pick } from "../helpers/open-stores.ts";
+import { openPacks, pick } from "../helpers/open-stores.ts";
 import type { ConformanceCase, Open } from "./conformance-case.ts";
 import { failingCases } from "./conformance-case.ts";
 import { DIRECTORY_SERVICE_CASES } from "./directory-service.ts";
@@ -499,6 +502,34 @@ const BROKEN_DOCUMENT_INDEXES: readonly Broken<DocumentIndex>[] = [
   ["delete() deletes nothing", (good) => ({ delete: async (name, options) => (await good.get(name, options)) !== undefined }), ["delete() forgets a document and says whether there was one; it may be put again"]],
   ["names are compared without case", (good) => ({ get: (name, options) => good.get(name.toLowerCase(), options), put: (document, options) => good.put({ ...document, name: document.name.toLowerCase() }, options) }), ["get() of a document that was never put is undefined"]],
 ];
+
+const BROKEN_BLOCK_SERVICES: readonly (readonly [what: string, change: (block: BlobBlock) => BlobBlock | undefined, mustFail: readonly string[]])[] = [
+  ["leaves out a block", (block) => (block.parts.some(({ blob }) => blob === 3) ? undefined : block), ["readBlocks() gives every blob whole, many of them in a block"]],
+  ["leaves out a piece", (block) => ({ ...block, parts: block.parts.filter(({ blob }) => blob !== 3) }), ["readBlocks() gives every blob whole, many of them in a block"]],
+  ["says that pieces begin elsewhere", (block) => ({ ...block, parts: block.parts.map((part) => ({ ...part, offset: 0 })) }), ["readBlocks() gives every blob whole, many of them in a block"]],
+  ["says another size", (block) => ({ ...block, size: block.size + 1 }), ["readBlocks() gives every blob whole, many of them in a block"]],
+  ["takes pieces for beginnings", (block) => ({ ...block, parts: block.parts.map((part) => ({ ...part, blobOffset: 0 })) }), ["readBlocks() gives a blob of any size, which need not be known, with its pieces in order"]],
+  ["gives more than was asked for", (block) => ({ ...block, codec: "stored", bytes: Buffer.alloc(block.size + 1_000_000), size: block.size + 1_000_000 }), ["readBlocks() gives what is asked for in any order and of any selection, and never more bytes than that has"]],
+];
+
+describe("blobBlocksConformance()", () => {
+  test.for(BROKEN_BLOCK_SERVICES)("rejects a service that %s", async ([, change, mustFail]) => {
+    const failing = await failingCases(named(BLOB_BLOCKS_CASES, mustFail), async () => {
+      const { service, ...rest } = await pick(openPacks(), "blobs")();
+      const good = service as BlockService;
+      const broken = override<BlockService>(good, {
+        readBlocks: async function* (wanted, options) {
+          for await (const block of good.readBlocks(wanted, options)) {
+            const changed = change(block);
+            if (changed !== undefined) yield changed;
+          }
+        },
+      });
+      return { service: broken, close: () => rest.close(), [Symbol.asyncDispose]: () => rest[Symbol.asyncDispose]() };
+    });
+    expect(failing).toEqual([...mustFail]);
+  });
+});
 
 const BROKEN_COMPUTED_CACHES: readonly Broken<ComputedCache>[] = [
   ["kinds are not told apart", (good) => ({ get: (key, options) => good.get({ ...key, kind: "x" }, options), put: (key, value, seconds, options) => good.put({ ...key, kind: "x" }, value, seconds, options) }), ["get() gives what was put under that kind and key, and nothing else"]],

@@ -1,5 +1,5 @@
 import { expect } from "vitest";
-export { sampleBytes } from "./sample-bytes.ts";
+export { sampleBytes, textBytes } from "./sample-bytes.ts";
 
 /** `bytes` in pieces of `size`; the last may be shorter. */
 export function chunked(bytes: Uint8Array, size: number): Uint8Array[] {

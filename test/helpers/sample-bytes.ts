@@ -10,3 +10,9 @@ export function sampleBytes(size: number, seed = 1): Uint8Array {
   }
   return bytes;
 }
+
+/** Deterministic bytes that compress about as text does; another seed gives others. */
+export function textBytes(size: number, seed = 1): Uint8Array {
+  const noise = sampleBytes(Math.ceil(size / 8), seed);
+  return Uint8Array.from({ length: size }, (_, index) => 97 + ((noise[index >>> 3] ?? 0) % 16));
+}

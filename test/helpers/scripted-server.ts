@@ -20,6 +20,12 @@ export const NARBOR: Script = {
   "/GetCapabilities": { messages: [lengthField(1, message(lengthField(1, Buffer.of(9)), numberField(4, 4 * 1024 * 1024)))] },
 };
 
+/** GetInfo of a Narbor that gives blobs as it stores them, and GetCapabilities. */
+export const NARBOR_WITH_BLOCKS: Script = {
+  "narbor.store.v1.StoreService/GetInfo": { messages: [message(numberField(1, 1), lengthField(2, "9.9"), numberField(3, 1))] },
+  "/GetCapabilities": { messages: [lengthField(1, message(lengthField(1, Buffer.of(9)), numberField(4, 4 * 1024 * 1024)))] },
+};
+
 /** A server with that script, and our client to it, both gone when the test has finished. */
 export async function openScripted(script: Script, parameters = "", options: GrpcStoreOptions = {}): Promise<{ readonly server: RawGrpcServer; readonly store: GrpcStore }> {
   const server = await RawGrpcServer.open((request) => {

@@ -1,6 +1,8 @@
+import { setMaxListeners } from "node:events";
 import { collectBytes } from "../../bytes/collect.ts";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import { frames } from "../../bytes/frames.ts";
+import { MAX_WANTED_BLOBS } from "../../castore/blob-block.ts";
 import type { BlobRef, BlobService, BlobStat, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
 import { SMALL_BLOB_LIMIT } from "../../castore/blob-service.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
@@ -14,8 +16,10 @@ import { nextTurn } from "../../concurrency/next-turn.ts";
 import { NarborError, isNarborError } from "../../errors.ts";
 import { createBlake3, hashThrough } from "../../hash/blake3.ts";
 import { BlobService as BlobServiceDescriptor } from "../../proto/gen/snix/castore/v1/rpc_blobstore_pb.ts";
+import { openInBlocks, readInBlocks } from "./blob-blocks.ts";
 import { batchFindMissing, batchRead, batchUpdate } from "./blob-batches.ts";
 import type { GrpcCore } from "./grpc-core.ts";
+import type { Peer } from "./peer.ts";
 import { SINGLE_CALLS_AT_ONCE } from "./grpc-core.ts";
 import { checkBlob, notStored, verifiedRange } from "./verified-blob.ts";
 
@@ -28,6 +32,9 @@ const READ_BATCH_BYTES = 1024 * 1024;
 const READ_BATCH_COUNT = 2048;
 /** Calls that read ahead of what was taken. */
 const READ_BATCHES_AHEAD = 6;
+/** The same of blobs that come in blocks: in each call, a block at the beginning and one at the end are most likely in another call too. */
+const BLOCKS_BATCH_BYTES = 4 * 1024 * 1024;
+const BLOCKS_BATCHES_AHEAD = 4;
 const SINGLE_READS_AHEAD = 64;
 
 export class GrpcBlobService implements BlobService {
@@ -96,21 +103,37 @@ export class GrpcBlobService implements BlobService {
   }
 
   async *readMany(blobs: Iterable<BlobRef> | AsyncIterable<BlobRef>, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
-    const { maxBatchBytes } = await this.#core.peer(options);
+    const peer = await this.#core.peer(options);
     const wanted = Symbol.asyncIterator in blobs ? abortable(blobs, options?.signal) : blobs;
-    const answers =
-      maxBatchBytes === undefined
-        ? mapConcurrent(wanted, SINGLE_READS_AHEAD, async (blob) => [await this.#readOne(blob, options)])
-        : mapConcurrent(batched(wanted, READ_BATCH_BYTES, READ_BATCH_COUNT), READ_BATCHES_AHEAD, async (batch) =>
-            // One that is too large for a batch is alone in its own.
-            (batch[0]?.size ?? 0) > maxBatchBytes ? await Promise.all(batch.map((blob) => this.#readOne(blob, options))) : await batchRead(this.#core, batch, options),
-          );
-    for await (const results of answers) {
+    for await (const results of this.#answers(wanted, peer, options)) {
       for (const result of results) {
         this.#core.channel.check(options);
         if (result instanceof Error) throw result;
         yield result;
       }
+    }
+  }
+
+  #answers(
+    wanted: Iterable<BlobRef> | AsyncIterable<BlobRef>,
+    { maxBatchBytes, readsBlocks }: Peer,
+    options: CallOptions | undefined,
+  ): AsyncGenerator<readonly (Uint8Array | NarborError)[], void, undefined> {
+    if (maxBatchBytes === undefined) return mapConcurrent(wanted, SINGLE_READS_AHEAD, async (blob) => [await this.#readOne(blob, options)]);
+    if (readsBlocks) return mapConcurrent(batched(wanted, BLOCKS_BATCH_BYTES, MAX_WANTED_BLOBS), BLOCKS_BATCHES_AHEAD, (batch) => this.#readBlocks(batch, options));
+    return mapConcurrent(batched(wanted, READ_BATCH_BYTES, READ_BATCH_COUNT), READ_BATCHES_AHEAD, async (batch) =>
+      // One that is too large for a batch is alone in its own.
+      (batch[0]?.size ?? 0) > maxBatchBytes ? await Promise.all(batch.map((blob) => this.#readOne(blob, options))) : await batchRead(this.#core, batch, options),
+    );
+  }
+
+  async #readBlocks(blobs: readonly BlobRef[], options: CallOptions | undefined): Promise<readonly (Uint8Array | NarborError)[]> {
+    try {
+      return await readInBlocks(this.#core, blobs, options);
+    } catch (error) {
+      if (!isNarborError(error, "ERR_NOT_FOUND", "ERR_DATA_LOSS")) throw error;
+      // One at a time, it shows which of them it is.
+      return await each(blobs, options, (blob, callOptions) => this.#readOneOrError(blob, callOptions));
     }
   }
 
@@ -144,9 +167,19 @@ export class GrpcBlobService implements BlobService {
     });
   }
 
+  async #readOneOrError(blob: BlobRef, options: CallOptions): Promise<Uint8Array | NarborError> {
+    try {
+      return await this.#readOne(blob, options);
+    } catch (error) {
+      if (isNarborError(error, "ERR_NOT_FOUND", "ERR_DATA_LOSS")) return error;
+      throw error;
+    }
+  }
+
   /** What the server sends for a blob, unverified, or undefined when it says that it has none. */
   async #openRaw(digest: B3Digest, options: CallOptions | undefined): Promise<AsyncIterable<Uint8Array> | undefined> {
-    const { family } = await this.#core.peer(options);
+    const { family, readsBlocks } = await this.#core.peer(options);
+    if (readsBlocks) return await openInBlocks(this.#core, digest, options);
     const pieces = this.#core.channel.serverStream(read, { digest }, { ...options, family });
     try {
       return startingWith(await pieces.next(), pieces);
@@ -168,6 +201,7 @@ export class GrpcBlobService implements BlobService {
  */
 async function each<T, R>(items: readonly T[], options: CallOptions | undefined, call: (item: T, options: CallOptions) => Promise<R>): Promise<R[]> {
   using own = linkSignal(options?.signal);
+  setMaxListeners(0, own.signal);
   const callOrStop = async (item: T): Promise<R> => {
     try {
       return await call(item, { ...options, signal: own.signal });

@@ -18,6 +18,8 @@ export interface Peer {
   readonly family: ServiceFamily;
   /** Most bytes of blobs in one call of many; undefined when it takes them one at a time only. */
   readonly maxBatchBytes: number | undefined;
+  /** Whether it gives blobs as it stores them. */
+  readonly readsBlocks: boolean;
   /** What it says of how it counts the sizes of directories. */
   readonly directorySize: DirectorySizeProfile | undefined;
 }
@@ -60,6 +62,7 @@ export class PeerFinder {
       version: info?.version,
       family: info === undefined ? await this.#findFamily() : "snix",
       maxBatchBytes: digestFunctions.includes(DigestFunction_Value.BLAKE3) && maxBatchBytes >= MIN_BATCH_BYTES ? maxBatchBytes : undefined,
+      readsBlocks: info?.readsBlocks === true,
       directorySize: info === undefined ? undefined : profileOf(info.directorySize),
     };
   }

@@ -31,6 +31,8 @@ export type ServiceFamily = "snix" | "tvix";
 export interface RpcOptions extends CallOptions {
   /** @default "snix" */
   readonly family?: ServiceFamily;
+  /** Whether a stream of answers is not asked for again, since the whole of it is by `retrying`. */
+  readonly isTriedOnce?: boolean;
 }
 
 /** Connects when the first call is made, and again whenever it must. */
@@ -52,7 +54,7 @@ export class RpcChannel {
   /** One question, one answer. It is asked again when the server cannot be reached, so it must be one that may be asked twice. */
   async unary<I extends DescMessage, O extends DescMessage>(method: DescMethodUnary<I, O>, request: ToSend<I>, options: RpcOptions = {}): Promise<Received<O>> {
     const message = asBuffer(rpcCodec(method.input).encode(request));
-    return await this.#retrying(options, async () => {
+    return await this.retrying(options, async () => {
       using call = await this.#begin(method, options);
       const answer = new Promise<Buffer>((resolve, reject) => {
         const stub = call.client.makeUnaryRequest(call.path, identity, identity, message, new Metadata(), {}, (error, bytes) =>
@@ -83,7 +85,7 @@ export class RpcChannel {
         throw error;
       }
     };
-    const { call, answers, first } = await this.#retrying(options, begin);
+    const { call, answers, first } = await (options.isTriedOnce === true ? begin() : this.retrying(options, begin));
     try {
       for (let result = first; result.done !== true; result = await call.outcome(answers.next())) {
         // Whoever reads may take its time. A message without a byte is no progress: there may be any number of them.
@@ -108,7 +110,7 @@ export class RpcChannel {
     options: RpcOptions = {},
   ): Promise<Received<O>> {
     const attempt = async (): Promise<Received<O>> => await this.#sendAll(method, requests, options);
-    return Array.isArray(requests) ? await this.#retrying(options, attempt) : await attempt();
+    return Array.isArray(requests) ? await this.retrying(options, attempt) : await attempt();
   }
 
   /** End what is under way with ERR_CLOSED. */
@@ -185,7 +187,8 @@ export class RpcChannel {
     });
   }
 
-  async #retrying<T>(options: CallOptions, attempt: () => Promise<T>): Promise<T> {
+  /** Do it again when the server cannot be reached, as often as calls are made again. */
+  async retrying<T>(options: CallOptions | undefined, attempt: () => Promise<T>): Promise<T> {
     for (let attempts = 1; ; attempts++) {
       try {
         return await attempt();
@@ -197,8 +200,8 @@ export class RpcChannel {
   }
 
   /** With jitter, so that many clients of a server that comes back do not come all at once. */
-  async #pause(attempts: number, options: CallOptions): Promise<void> {
-    using stop = linkSignal(options.signal);
+  async #pause(attempts: number, options: CallOptions | undefined): Promise<void> {
+    using stop = linkSignal(options?.signal);
     const close = (): void => stop.abort(this.#closed.signal.reason);
     this.#closed.signal.addEventListener("abort", close, { once: true });
     const milliseconds = Math.min(LONGEST_PAUSE_MILLISECONDS, FIRST_PAUSE_MILLISECONDS * 2 ** (attempts - 1)) * (0.5 + Math.random() / 2);
@@ -211,16 +214,27 @@ export class RpcChannel {
   }
 }
 
+/** How long a call that is cut off may take to say so. */
+const SPOILING_MILLISECONDS = 200;
 /** No protobuf message begins like that. */
 const NO_MESSAGE = Buffer.of(0x07);
 
 /**
  * Node (20 to 26) ends a stream that is cancelled before it resets it, and a server that is quick takes what it has for the whole. So what is cut
- * off ends in something that no server can read.
+ * off ends in something that no server can read. The call is cancelled when that is on its way: what still waits is lost then.
  */
 function spoilAndCancel(stream: ClientWritableStream<Buffer>): void {
-  if (!stream.writableEnded && !stream.destroyed) stream.write(NO_MESSAGE);
-  stream.cancel();
+  const cancel = (): void => stream.cancel();
+  if (stream.writableEnded || stream.destroyed) {
+    cancel();
+    return;
+  }
+  // A server that takes nothing would never get it.
+  const timer = setTimeout(cancel, SPOILING_MILLISECONDS).unref();
+  stream.write(NO_MESSAGE, () => {
+    clearTimeout(timer);
+    cancel();
+  });
 }
 
 function startClientStream({ client, path }: OpenCall, onAnswer: () => void): { readonly answer: Promise<Buffer>; readonly stream: ClientWritableStream<Buffer> } {

@@ -1,3 +1,4 @@
+import type { BlobBlock, BlockPart, WantedBlob } from "../../castore/blob-block.ts";
 import type { BlobRef, BlobService, BlobStat, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { B3Digest } from "../../castore/digest.ts";
@@ -12,6 +13,7 @@ import { cutBlob, cutStream, MIN_CHUNK_LENGTH } from "../../hash/fastcdc.ts";
 import { abortable } from "../../concurrency/abortable.ts";
 import type { ChunkLocation } from "./index-database.ts";
 import type { ChunkEntry } from "./pack-format.ts";
+import { BLOCK_HEADER_LENGTH, CHUNK_ROW_LENGTH } from "./pack-format.ts";
 import type { Group } from "./pack-writer.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
 
@@ -24,6 +26,28 @@ const BLOBS_AHEAD = 64;
 
 /** Blobs that are looked up together before they are read. */
 const BLOBS_PER_LOOKUP = 256;
+
+/** A block that some chunks are wanted of. */
+interface WantedBlock {
+  readonly location: ChunkLocation;
+  readonly chunks: WantedChunk[];
+  /** Bytes that are wanted. */
+  size: number;
+}
+
+interface WantedChunk {
+  readonly digest: B3Digest;
+  readonly location: ChunkLocation;
+  /** Which of the blobs that are wanted it belongs to, and where it begins in it. */
+  readonly blob: number;
+  readonly blobOffset: number;
+}
+
+/** A blob that was cut, and which of those that are wanted it is. */
+interface WantedSplitBlob {
+  readonly blob: number;
+  readonly pieces: readonly ChunkEntry[];
+}
 
 /** A blob, and where it lies, unless it was cut into chunks or is not here. */
 interface LocatedBlob extends BlobRef {
@@ -123,6 +147,78 @@ export class PacksBlobService implements BlobService {
     }
   }
 
+  async *readBlocks(blobs: readonly WantedBlob[], options?: CallOptions): AsyncGenerator<BlobBlock, void, undefined> {
+    this.#core.check(options);
+    const places = this.#core.index.lookUp(() => this.#findWanted(blobs));
+    for await (const block of mapConcurrent(this.#wantedBlocks(places), CHUNKS_AHEAD, (wanted) => this.#readWanted(wanted))) {
+      this.#core.check(options);
+      yield block;
+    }
+  }
+
+  /** The blocks that they lie in, each once, and the blobs that were cut, in the order of need. */
+  #findWanted(blobs: readonly WantedBlob[]): readonly (WantedBlock | WantedSplitBlob)[] {
+    const blocks = new Map<string, WantedBlock>();
+    const places: (WantedBlock | WantedSplitBlob)[] = [];
+    for (const [blob, { digest, size }] of blobs.entries()) {
+      const location = this.#core.index.chunk(digest);
+      const pieces = location === undefined ? this.#core.index.splitBlob(digest) : [{ digest, length: location.length }];
+      if (pieces === undefined) throw notStored(digest);
+      const found = pieces.reduce((sum, { length }) => sum + length, 0);
+      if (size !== undefined && size !== found) throw otherLength({ digest, size }, found);
+      if (location === undefined) {
+        places.push({ blob, pieces });
+        continue;
+      }
+      const key = `${location.pack}:${location.blockOffset}`;
+      let block = blocks.get(key);
+      if (block === undefined) {
+        block = { location, chunks: [], size: 0 };
+        blocks.set(key, block);
+        places.push(block);
+      }
+      block.chunks.push({ digest, location, blob, blobOffset: 0 });
+      block.size += found;
+    }
+    return places;
+  }
+
+  /** A piece of a blob that was cut is looked up when it is its turn: there may be any number of them. */
+  *#wantedBlocks(places: readonly (WantedBlock | WantedSplitBlob)[]): Generator<WantedBlock, void, undefined> {
+    for (const place of places) {
+      if ("chunks" in place) {
+        yield place;
+        continue;
+      }
+      let blobOffset = 0;
+      for (const { digest, length } of place.pieces) {
+        const location = this.#locateChunk(digest);
+        yield { location, chunks: [{ digest, location, blob: place.blob, blobOffset }], size: length };
+        blobOffset += length;
+      }
+    }
+  }
+
+  /** A block as it is stored or, where they are fewer bytes, the chunks that are wanted of it. */
+  async #readWanted({ location: { pack, blockOffset, blockLength }, chunks, size }: WantedBlock): Promise<BlobBlock> {
+    // Its table is at least as long as that.
+    if (blockLength - BLOCK_HEADER_LENGTH - chunks.length * CHUNK_ROW_LENGTH <= size) {
+      const { header, stored } = await this.#core.files.readStored(this.#core.packName(pack), blockOffset, blockLength);
+      const parts = chunks.map(({ blob, blobOffset, location: { offset, length } }) => ({ blob, blobOffset, offset, length }));
+      return { codec: header.codec, bytes: stored, size: header.rawLength, parts };
+    }
+    const pieces: Uint8Array[] = [];
+    const parts: BlockPart[] = [];
+    let end = 0;
+    for (const { digest, location, blob, blobOffset } of chunks) {
+      const bytes = await this.#readAt(location, digest);
+      pieces.push(bytes);
+      parts.push({ blob, blobOffset, offset: end, length: bytes.length });
+      end += bytes.length;
+    }
+    return { codec: "stored", bytes: concatBytes(pieces), size: end, parts };
+  }
+
   async *#locateEach(blobs: AsyncIterable<BlobRef>): AsyncGenerator<LocatedBlob, void, undefined> {
     for await (const blob of blobs) yield this.#locate(blob);
   }
@@ -163,9 +259,9 @@ export class PacksBlobService implements BlobService {
   async #readWhole({ digest, size, location }: LocatedBlob, options: CallOptions | undefined): Promise<Uint8Array> {
     this.#core.check(options);
     const chunks = location === undefined ? this.#core.index.splitBlob(digest) : [{ digest, length: location.length }];
-    if (chunks === undefined) throw new NarborError("ERR_NOT_FOUND", `Cannot read blob ${formatDigest(digest)}: it is not stored`);
+    if (chunks === undefined) throw notStored(digest);
     const found = chunks.reduce((sum, { length }) => sum + length, 0);
-    if (found !== size) throw new NarborError("ERR_NOT_FOUND", `Cannot read blob ${formatDigest(digest)}: it has ${found} bytes, not ${size}`);
+    if (found !== size) throw otherLength({ digest, size }, found);
     if (location !== undefined) return await this.#readAt(location, digest);
     const bytes = concatBytes(await Promise.all(chunks.map((chunk) => this.#readChunk(chunk.digest, options))));
     if (!equalBytes(blake3(bytes), digest)) throw otherBlob(digest);
@@ -193,9 +289,13 @@ export class PacksBlobService implements BlobService {
   /** A chunk's bytes, verified. */
   async #readChunk(digest: B3Digest, options: CallOptions | undefined): Promise<Uint8Array> {
     this.#core.check(options);
+    return await this.#readAt(this.#locateChunk(digest), digest);
+  }
+
+  #locateChunk(digest: B3Digest): ChunkLocation {
     const location = this.#core.index.chunk(digest);
     if (location === undefined) throw lost(digest, "it is not in the index");
-    return await this.#readAt(location, digest);
+    return location;
   }
 
   async #readAt(location: ChunkLocation, digest: B3Digest): Promise<Uint8Array> {
@@ -222,6 +322,14 @@ async function* verified(pieces: AsyncIterable<Uint8Array>, digest: B3Digest): A
   } finally {
     hasher.discard();
   }
+}
+
+function notStored(digest: B3Digest): NarborError {
+  return new NarborError("ERR_NOT_FOUND", `Cannot read blob ${formatDigest(digest)}: it is not stored`);
+}
+
+function otherLength({ digest, size }: BlobRef, found: number): NarborError {
+  return new NarborError("ERR_NOT_FOUND", `Cannot read blob ${formatDigest(digest)}: it has ${found} bytes, not ${size}`);
 }
 
 function otherBlob(digest: B3Digest): NarborError {

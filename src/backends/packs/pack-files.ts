@@ -37,6 +37,13 @@ export type ScannedBlock =
   /** Bytes that are no good block, up to the next good one or the pack's end. `torn` when nothing good follows: a write that was cut off, most likely. */
   | { readonly type: "damage"; readonly offset: number; readonly end: number; readonly torn: boolean };
 
+/** A block that was read by its place. */
+export interface StoredBlock {
+  readonly header: BlockHeader;
+  /** As it lies in the pack. */
+  readonly stored: Uint8Array;
+}
+
 interface OpenFile {
   readonly handle: Promise<FileHandle>;
   /** Reads under way. */
@@ -93,12 +100,24 @@ export class PackFiles implements AsyncDisposable {
     return bytes;
   }
 
+  /** A block's bytes as they lie in the pack, verified to be those that were written. @throws NarborError ERR_DATA_LOSS */
+  async readStored(name: string, offset: number, length: number): Promise<StoredBlock> {
+    const { header, stored } = await this.#readStored(name, offset, length);
+    if (!equalBytes(blake3(stored), header.storedDigest)) throw damaged(name, offset, "its bytes are not those that were stored");
+    return { header, stored };
+  }
+
   async #loadBlock(name: string, offset: number, length: number): Promise<Uint8Array> {
+    const { header, stored } = await this.#readStored(name, offset, length);
+    // No one needs them any more.
+    return await decodeStored(name, offset, header, stored, true);
+  }
+
+  async #readStored(name: string, offset: number, length: number): Promise<StoredBlock> {
     const bytes = await this.#read(name, offset, length);
     const header = decodeBlockHeader(bytes);
     if (header === undefined || blockLength(header) !== length) throw damaged(name, offset, "its header is damaged");
-    // No one needs them any more.
-    return await decodeStored(name, offset, header, bytes.subarray(length - header.storedLength), true);
+    return { header, stored: bytes.subarray(length - header.storedLength) };
   }
 
   /** Everything in a pack from `start` on, good and bad. Stored bytes are checked; a file that is too short for a header is torn. */

@@ -14,7 +14,7 @@ export const PACK_HEADER = new Uint8Array(Buffer.concat([Buffer.from("narborpk")
 /** Bytes of a block's header before its table of chunks. */
 export const BLOCK_HEADER_LENGTH = 64;
 /** Bytes of one row in the table: a digest and a length. */
-const CHUNK_ROW_LENGTH = DIGEST_LENGTH + 4;
+export const CHUNK_ROW_LENGTH = DIGEST_LENGTH + 4;
 /** Begins every block; a scan finds the next good block by it. */
 export const BLOCK_MAGIC = new Uint8Array(Buffer.from("NBLK"));
 

@@ -12,6 +12,7 @@ import { GrpcStore } from "../../../src/backends/grpc/grpc-store.ts";
 import { toSmallBlob } from "../../../src/castore/blob-service.ts";
 import type { B3Digest } from "../../../src/castore/digest.ts";
 import { toB3Digest } from "../../../src/castore/digest.ts";
+import { compressZstdSync } from "../../../src/compression/zstd.ts";
 import type { NamedDirectory } from "../../../src/castore/directory-order.ts";
 import type { ErrorCode } from "../../../src/errors.ts";
 import { NarborError } from "../../../src/errors.ts";
@@ -24,7 +25,7 @@ import { expectCode, rejection, within } from "../../helpers/promises.ts";
 import { lengthField, message, numberField } from "../../helpers/raw-protobuf.ts";
 import { STATUS, frameOf } from "../../helpers/raw-grpc.ts";
 import type { Script } from "../../helpers/scripted-server.ts";
-import { NARBOR, NARBOR_WITHOUT_BATCHES, openScripted } from "../../helpers/scripted-server.ts";
+import { NARBOR, NARBOR_WITH_BLOCKS, NARBOR_WITHOUT_BATCHES, openScripted } from "../../helpers/scripted-server.ts";
 import { TrackedSource, sourceOf } from "../../helpers/tracked-source.ts";
 
 const BLOB = toSmallBlob(sampleBytes(50_000));
@@ -110,6 +111,75 @@ describe("a server that gives a wrong blob", () => {
     const { store } = await openScripted({ ...NARBOR_WITHOUT_BATCHES, "/Read": () => endless });
     const error = (await rejection(collectItems(store.blobs.readMany([BLOB])))) as NarborError;
     expect(error).toBeInstanceOf(NarborError);
+  });
+});
+
+/** A block of narbor.store.v1. */
+function blockOf(data: Uint8Array, parts: readonly (readonly [blob: number, blobOffset: number, offset: number, length: number])[], { size = data.length, compression = 1 } = {}): Buffer {
+  const fields = parts.map(([blob, blobOffset, offset, length]) => lengthField(3, message(numberField(1, blob), numberField(2, blobOffset), numberField(3, offset), numberField(4, length))));
+  return message(numberField(1, compression), numberField(2, size), ...fields, lengthField(4, data));
+}
+
+describe("a server that gives wrong blocks", () => {
+  const whole = [[0, 0, 0, BLOB.size]] as const;
+  const wrong: readonly (readonly [string, readonly Uint8Array[], ErrorCode])[] = [
+    ["another blob", [blockOf(OTHER.bytes, whole)], "ERR_DATA_LOSS"],
+    ["nothing", [], "ERR_DATA_LOSS"],
+    ["half a blob", [blockOf(BLOB.bytes, [[0, 0, 0, 25_000]])], "ERR_DATA_LOSS"],
+    ["a block without a piece", [blockOf(BLOB.bytes, [])], "ERR_MISMATCH"],
+    ["a piece of a blob that was not asked for", [blockOf(BLOB.bytes, [[1, 0, 0, BLOB.size]])], "ERR_MISMATCH"],
+    ["a piece beyond the block", [blockOf(BLOB.bytes, [[0, 0, 1, BLOB.size]])], "ERR_MISMATCH"],
+    ["a piece beyond the blob", [blockOf(LONGER, [[0, 10, 0, BLOB.size]])], "ERR_MISMATCH"],
+    ["a piece where none can be", [blockOf(BLOB.bytes, [[0, 2 ** 52, 0, BLOB.size]])], "ERR_MISMATCH"],
+    ["a blob twice", [blockOf(BLOB.bytes, whole), blockOf(BLOB.bytes, whole)], "ERR_MISMATCH"],
+    ["an empty piece", [blockOf(BLOB.bytes, [[0, 0, 0, 0]])], "ERR_MISMATCH"],
+    ["a block of another size than it says", [blockOf(LONGER, whole, { size: BLOB.size })], "ERR_MISMATCH"],
+    ["a block that says that it is huge", [blockOf(BLOB.bytes, whole, { size: 4_000_000_000 })], "ERR_MISMATCH"],
+    ["a compression that is not known", [blockOf(BLOB.bytes, whole, { compression: 7 })], "ERR_MISMATCH"],
+    ["what is not zstd", [blockOf(BLOB.bytes, whole, { compression: 2 })], "ERR_COMPRESSION_INVALID"],
+    ["a frame of another size", [blockOf(compressZstdSync(LONGER, 1), whole, { compression: 2, size: BLOB.size })], "ERR_MISMATCH"],
+  ];
+
+  test.for(wrong)("is found out: ReadBlocks() of %s", async ([, messages, code]) => {
+    const { store } = await openScripted({ ...NARBOR_WITH_BLOCKS, "/ReadBlocks": { messages } });
+    await expectCode(collectItems(store.blobs.readMany([BLOB])), code);
+    expect(await rejection(readAll(store))).toBeInstanceOf(NarborError);
+  });
+
+  test("is found out when its blocks have no end", async () => {
+    const { store } = await openScripted({
+      ...NARBOR_WITH_BLOCKS,
+      "/ReadBlocks": () => (stream: ServerHttp2Stream) => {
+        stream.respond({ ":status": 200, "content-type": "application/grpc" });
+        const frame = frameOf(blockOf(BLOB.bytes.subarray(0, 100), [[0, 0, 0, 100]]));
+        const write = (): void => {
+          while (!stream.destroyed && stream.write(frame));
+        };
+        stream.on("drain", write);
+        write();
+      },
+    });
+    await expectCode(within(collectItems(store.blobs.readMany([BLOB])), 5_000), "ERR_MISMATCH");
+    await expectCode(within(readAll(store), 5_000), "ERR_MISMATCH");
+  });
+
+  test("is asked again, for all of it, when it goes away between two blocks", async () => {
+    let calls = 0;
+    const first = blockOf(BLOB.bytes.subarray(0, 20_000), [[0, 0, 0, 20_000]]);
+    const second = blockOf(BLOB.bytes.subarray(20_000), [[0, 20_000, 0, 30_000]]);
+    const { store } = await openScripted({
+      ...NARBOR_WITH_BLOCKS,
+      "/ReadBlocks": () => {
+        if (++calls > 2) return { messages: [first, second] };
+        return (stream: ServerHttp2Stream) => {
+          stream.respond({ ":status": 200, "content-type": "application/grpc" });
+          stream.write(frameOf(first));
+          setTimeout(() => stream.session?.destroy(), 20);
+        };
+      },
+    });
+    expect(await collectItems(store.blobs.readMany([BLOB]))).toEqual([BLOB.bytes]);
+    expect(calls).toBe(3);
   });
 });
 

@@ -5,7 +5,10 @@ import { readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { PacksStore } from "../../../src/backends/packs/packs-store.ts";
+import type { BlobBlock, BlockPart } from "../../../src/castore/blob-block.ts";
 import { toSmallBlob } from "../../../src/castore/blob-service.ts";
+import type { B3Digest } from "../../../src/castore/digest.ts";
+import { decompressZstdSync } from "../../../src/compression/zstd.ts";
 import { isNarborError } from "../../../src/errors.ts";
 import { collect, collectItems, expectBytes, hexes, sampleBytes } from "../../helpers/bytes.ts";
 import { directoryOf } from "../../helpers/castore.ts";
@@ -31,6 +34,14 @@ async function makeStore(path: string, compression: 1 | "none"): Promise<void> {
   );
 }
 
+/** What it gives of a blob as it is stored. */
+async function contentOf(store: PacksStore, digest: B3Digest, size: number): Promise<Uint8Array> {
+  const [block] = await collectItems(store.blobs.readBlocks?.([{ digest, size }]) ?? []);
+  const { codec, bytes, size: blockSize, parts } = block as BlobBlock;
+  const [{ offset, length }] = parts as [BlockPart];
+  return (codec === "zstd" ? decompressZstdSync(bytes, blockSize) : bytes).subarray(offset, offset + length);
+}
+
 async function flip(path: string, at: number): Promise<void> {
   const bytes = await readFile(path);
   bytes[at] = (bytes[at] as number) ^ 0x10;
@@ -51,6 +62,7 @@ test.for([["none"], [1]] as const)("a byte flipped anywhere in a pack (compressi
       for (const read of [
         async () => await collect((await store.blobs.openRead(digest)) as AsyncIterable<Uint8Array>),
         async () => (await collectItems(store.blobs.readMany([{ digest, size }])))[0],
+        async () => await contentOf(store, digest, size),
       ]) {
         const found = await read().catch((error: unknown) => (isNarborError(error, "ERR_DATA_LOSS") ? "lost" : Promise.reject(error)));
         if (found === "lost") lost.add(`${at} ${hexes([digest])[0]}`);

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file narbor/store/v1/rpc_store.proto.
  */
 export const file_narbor_store_v1_rpc_store: GenFile = /*@__PURE__*/
-  fileDesc("Ch9uYXJib3Ivc3RvcmUvdjEvcnBjX3N0b3JlLnByb3RvEg9uYXJib3Iuc3RvcmUudjEiEAoOR2V0SW5mb1JlcXVlc3QiWgoPR2V0SW5mb1Jlc3BvbnNlEjYKDmRpcmVjdG9yeV9zaXplGAEgASgOMh4ubmFyYm9yLnN0b3JlLnYxLkRpcmVjdG9yeVNpemUSDwoHdmVyc2lvbhgCIAEoCSJRCgNOYXISEgoKbmFyX3NoYTI1NhgBIAEoDBIQCghuYXJfc2l6ZRgCIAEoBBIkCgRyb290GAMgASgLMhYuc25peC5jYXN0b3JlLnYxLkVudHJ5IkYKB05hckZpbGUSEwoLZmlsZV9zaGEyNTYYASABKAwSEQoJZmlsZV9zaXplGAIgASgEEhMKC2NvbXByZXNzaW9uGAMgASgJIm8KDUdldE5hclJlcXVlc3QSFAoKbmFyX3NoYTI1NhgBIAEoDEgAEhUKC2ZpbGVfc2hhMjU2GAIgASgMSAASJgoEcm9vdBgDIAEoCzIWLnNuaXguY2FzdG9yZS52MS5FbnRyeUgAQgkKB2J5X3doYXQiWwoOR2V0TmFyUmVzcG9uc2USIQoDbmFyGAEgASgLMhQubmFyYm9yLnN0b3JlLnYxLk5hchImCgRmaWxlGAIgASgLMhgubmFyYm9yLnN0b3JlLnYxLk5hckZpbGUiWgoNUHV0TmFyUmVxdWVzdBIhCgNuYXIYASABKAsyFC5uYXJib3Iuc3RvcmUudjEuTmFyEiYKBGZpbGUYAiABKAsyGC5uYXJib3Iuc3RvcmUudjEuTmFyRmlsZSIQCg5QdXROYXJSZXNwb25zZSI2CghEb2N1bWVudBIMCgRuYW1lGAEgASgJEg4KBmRpZ2VzdBgCIAEoDBIMCgRzaXplGAMgASgEIiIKEkdldERvY3VtZW50UmVxdWVzdBIMCgRuYW1lGAEgASgJIkIKE0dldERvY3VtZW50UmVzcG9uc2USKwoIZG9jdW1lbnQYASABKAsyGS5uYXJib3Iuc3RvcmUudjEuRG9jdW1lbnQiQQoSUHV0RG9jdW1lbnRSZXF1ZXN0EisKCGRvY3VtZW50GAEgASgLMhkubmFyYm9yLnN0b3JlLnYxLkRvY3VtZW50IhUKE1B1dERvY3VtZW50UmVzcG9uc2UiJgoUTGlzdERvY3VtZW50c1JlcXVlc3QSDgoGcHJlZml4GAEgASgJIkQKFUxpc3REb2N1bWVudHNSZXNwb25zZRIrCghkb2N1bWVudBgBIAEoCzIZLm5hcmJvci5zdG9yZS52MS5Eb2N1bWVudCIlChVEZWxldGVEb2N1bWVudFJlcXVlc3QSDAoEbmFtZRgBIAEoCSIpChZEZWxldGVEb2N1bWVudFJlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAgiMgoSR2V0Q29tcHV0ZWRSZXF1ZXN0EgwKBGtpbmQYASABKAkSDgoGZGlnZXN0GAIgASgMIiQKE0dldENvbXB1dGVkUmVzcG9uc2USDQoFdmFsdWUYASABKAwiUgoSUHV0Q29tcHV0ZWRSZXF1ZXN0EgwKBGtpbmQYASABKAkSDgoGZGlnZXN0GAIgASgMEg0KBXZhbHVlGAMgASgMEg8KB3NlY29uZHMYBCABKAEiFQoTUHV0Q29tcHV0ZWRSZXNwb25zZSJiCgxDb21wdXRlZEtpbmQSDAoEa2luZBgBIAEoCRIPCgdlbnRyaWVzGAIgASgEEgwKBGhpdHMYAyABKAQSDgoGbWlzc2VzGAQgASgEEhUKDXNlY29uZHNfc2F2ZWQYBSABKAEiGQoXR2V0Q29tcHV0ZWRTdGF0c1JlcXVlc3QiSAoYR2V0Q29tcHV0ZWRTdGF0c1Jlc3BvbnNlEiwKBWtpbmRzGAEgAygLMh0ubmFyYm9yLnN0b3JlLnYxLkNvbXB1dGVkS2luZCIWChRDbGVhckNvbXB1dGVkUmVxdWVzdCIoChVDbGVhckNvbXB1dGVkUmVzcG9uc2USDwoHZW50cmllcxgBIAEoBCIsChVEZWxldGVQYXRoSW5mb1JlcXVlc3QSEwoLb3V0cHV0X2hhc2gYASABKAwiKQoWRGVsZXRlUGF0aEluZm9SZXNwb25zZRIPCgdkZWxldGVkGAEgASgIKmoKDURpcmVjdG9yeVNpemUSHgoaRElSRUNUT1JZX1NJWkVfVU5TUEVDSUZJRUQQABIdChlESVJFQ1RPUllfU0laRV9ET0NVTUVOVEVEEAESGgoWRElSRUNUT1JZX1NJWkVfRE9VQkxFRBACMssICgxTdG9yZVNlcnZpY2USTAoHR2V0SW5mbxIfLm5hcmJvci5zdG9yZS52MS5HZXRJbmZvUmVxdWVzdBogLm5hcmJvci5zdG9yZS52MS5HZXRJbmZvUmVzcG9uc2USSQoGR2V0TmFyEh4ubmFyYm9yLnN0b3JlLnYxLkdldE5hclJlcXVlc3QaHy5uYXJib3Iuc3RvcmUudjEuR2V0TmFyUmVzcG9uc2USSQoGUHV0TmFyEh4ubmFyYm9yLnN0b3JlLnYxLlB1dE5hclJlcXVlc3QaHy5uYXJib3Iuc3RvcmUudjEuUHV0TmFyUmVzcG9uc2USWAoLR2V0RG9jdW1lbnQSIy5uYXJib3Iuc3RvcmUudjEuR2V0RG9jdW1lbnRSZXF1ZXN0GiQubmFyYm9yLnN0b3JlLnYxLkdldERvY3VtZW50UmVzcG9uc2USWAoLUHV0RG9jdW1lbnQSIy5uYXJib3Iuc3RvcmUudjEuUHV0RG9jdW1lbnRSZXF1ZXN0GiQubmFyYm9yLnN0b3JlLnYxLlB1dERvY3VtZW50UmVzcG9uc2USYAoNTGlzdERvY3VtZW50cxIlLm5hcmJvci5zdG9yZS52MS5MaXN0RG9jdW1lbnRzUmVxdWVzdBomLm5hcmJvci5zdG9yZS52MS5MaXN0RG9jdW1lbnRzUmVzcG9uc2UwARJhCg5EZWxldGVEb2N1bWVudBImLm5hcmJvci5zdG9yZS52MS5EZWxldGVEb2N1bWVudFJlcXVlc3QaJy5uYXJib3Iuc3RvcmUudjEuRGVsZXRlRG9jdW1lbnRSZXNwb25zZRJYCgtHZXRDb21wdXRlZBIjLm5hcmJvci5zdG9yZS52MS5HZXRDb21wdXRlZFJlcXVlc3QaJC5uYXJib3Iuc3RvcmUudjEuR2V0Q29tcHV0ZWRSZXNwb25zZRJYCgtQdXRDb21wdXRlZBIjLm5hcmJvci5zdG9yZS52MS5QdXRDb21wdXRlZFJlcXVlc3QaJC5uYXJib3Iuc3RvcmUudjEuUHV0Q29tcHV0ZWRSZXNwb25zZRJnChBHZXRDb21wdXRlZFN0YXRzEigubmFyYm9yLnN0b3JlLnYxLkdldENvbXB1dGVkU3RhdHNSZXF1ZXN0GikubmFyYm9yLnN0b3JlLnYxLkdldENvbXB1dGVkU3RhdHNSZXNwb25zZRJeCg1DbGVhckNvbXB1dGVkEiUubmFyYm9yLnN0b3JlLnYxLkNsZWFyQ29tcHV0ZWRSZXF1ZXN0GiYubmFyYm9yLnN0b3JlLnYxLkNsZWFyQ29tcHV0ZWRSZXNwb25zZRJhCg5EZWxldGVQYXRoSW5mbxImLm5hcmJvci5zdG9yZS52MS5EZWxldGVQYXRoSW5mb1JlcXVlc3QaJy5uYXJib3Iuc3RvcmUudjEuRGVsZXRlUGF0aEluZm9SZXNwb25zZWIGcHJvdG8z", [file_snix_castore_v1_castore]);
+  fileDesc("Ch9uYXJib3Ivc3RvcmUvdjEvcnBjX3N0b3JlLnByb3RvEg9uYXJib3Iuc3RvcmUudjEiEAoOR2V0SW5mb1JlcXVlc3QicAoPR2V0SW5mb1Jlc3BvbnNlEjYKDmRpcmVjdG9yeV9zaXplGAEgASgOMh4ubmFyYm9yLnN0b3JlLnYxLkRpcmVjdG9yeVNpemUSDwoHdmVyc2lvbhgCIAEoCRIUCgxyZWFkc19ibG9ja3MYAyABKAgiUQoDTmFyEhIKCm5hcl9zaGEyNTYYASABKAwSEAoIbmFyX3NpemUYAiABKAQSJAoEcm9vdBgDIAEoCzIWLnNuaXguY2FzdG9yZS52MS5FbnRyeSJGCgdOYXJGaWxlEhMKC2ZpbGVfc2hhMjU2GAEgASgMEhEKCWZpbGVfc2l6ZRgCIAEoBBITCgtjb21wcmVzc2lvbhgDIAEoCSJvCg1HZXROYXJSZXF1ZXN0EhQKCm5hcl9zaGEyNTYYASABKAxIABIVCgtmaWxlX3NoYTI1NhgCIAEoDEgAEiYKBHJvb3QYAyABKAsyFi5zbml4LmNhc3RvcmUudjEuRW50cnlIAEIJCgdieV93aGF0IlsKDkdldE5hclJlc3BvbnNlEiEKA25hchgBIAEoCzIULm5hcmJvci5zdG9yZS52MS5OYXISJgoEZmlsZRgCIAEoCzIYLm5hcmJvci5zdG9yZS52MS5OYXJGaWxlIloKDVB1dE5hclJlcXVlc3QSIQoDbmFyGAEgASgLMhQubmFyYm9yLnN0b3JlLnYxLk5hchImCgRmaWxlGAIgASgLMhgubmFyYm9yLnN0b3JlLnYxLk5hckZpbGUiEAoOUHV0TmFyUmVzcG9uc2UiNgoIRG9jdW1lbnQSDAoEbmFtZRgBIAEoCRIOCgZkaWdlc3QYAiABKAwSDAoEc2l6ZRgDIAEoBCIiChJHZXREb2N1bWVudFJlcXVlc3QSDAoEbmFtZRgBIAEoCSJCChNHZXREb2N1bWVudFJlc3BvbnNlEisKCGRvY3VtZW50GAEgASgLMhkubmFyYm9yLnN0b3JlLnYxLkRvY3VtZW50IkEKElB1dERvY3VtZW50UmVxdWVzdBIrCghkb2N1bWVudBgBIAEoCzIZLm5hcmJvci5zdG9yZS52MS5Eb2N1bWVudCIVChNQdXREb2N1bWVudFJlc3BvbnNlIiYKFExpc3REb2N1bWVudHNSZXF1ZXN0Eg4KBnByZWZpeBgBIAEoCSJEChVMaXN0RG9jdW1lbnRzUmVzcG9uc2USKwoIZG9jdW1lbnQYASABKAsyGS5uYXJib3Iuc3RvcmUudjEuRG9jdW1lbnQiJQoVRGVsZXRlRG9jdW1lbnRSZXF1ZXN0EgwKBG5hbWUYASABKAkiKQoWRGVsZXRlRG9jdW1lbnRSZXNwb25zZRIPCgdkZWxldGVkGAEgASgIIjIKEkdldENvbXB1dGVkUmVxdWVzdBIMCgRraW5kGAEgASgJEg4KBmRpZ2VzdBgCIAEoDCIkChNHZXRDb21wdXRlZFJlc3BvbnNlEg0KBXZhbHVlGAEgASgMIlIKElB1dENvbXB1dGVkUmVxdWVzdBIMCgRraW5kGAEgASgJEg4KBmRpZ2VzdBgCIAEoDBINCgV2YWx1ZRgDIAEoDBIPCgdzZWNvbmRzGAQgASgBIhUKE1B1dENvbXB1dGVkUmVzcG9uc2UiYgoMQ29tcHV0ZWRLaW5kEgwKBGtpbmQYASABKAkSDwoHZW50cmllcxgCIAEoBBIMCgRoaXRzGAMgASgEEg4KBm1pc3NlcxgEIAEoBBIVCg1zZWNvbmRzX3NhdmVkGAUgASgBIhkKF0dldENvbXB1dGVkU3RhdHNSZXF1ZXN0IkgKGEdldENvbXB1dGVkU3RhdHNSZXNwb25zZRIsCgVraW5kcxgBIAMoCzIdLm5hcmJvci5zdG9yZS52MS5Db21wdXRlZEtpbmQiFgoUQ2xlYXJDb21wdXRlZFJlcXVlc3QiKAoVQ2xlYXJDb21wdXRlZFJlc3BvbnNlEg8KB2VudHJpZXMYASABKAQiMwoRUmVhZEJsb2Nrc1JlcXVlc3QSDwoHZGlnZXN0cxgBIAEoDBINCgVzaXplcxgCIAMoBCJOCglCbG9ja1BhcnQSDAoEYmxvYhgBIAEoDRITCgtibG9iX29mZnNldBgCIAEoBBIOCgZvZmZzZXQYAyABKA0SDgoGbGVuZ3RoGAQgASgNIpMBChJSZWFkQmxvY2tzUmVzcG9uc2USNgoLY29tcHJlc3Npb24YASABKA4yIS5uYXJib3Iuc3RvcmUudjEuQmxvY2tDb21wcmVzc2lvbhIMCgRzaXplGAIgASgNEikKBXBhcnRzGAMgAygLMhoubmFyYm9yLnN0b3JlLnYxLkJsb2NrUGFydBIMCgRkYXRhGAQgASgMIiwKFURlbGV0ZVBhdGhJbmZvUmVxdWVzdBITCgtvdXRwdXRfaGFzaBgBIAEoDCIpChZEZWxldGVQYXRoSW5mb1Jlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAgqagoNRGlyZWN0b3J5U2l6ZRIeChpESVJFQ1RPUllfU0laRV9VTlNQRUNJRklFRBAAEh0KGURJUkVDVE9SWV9TSVpFX0RPQ1VNRU5URUQQARIaChZESVJFQ1RPUllfU0laRV9ET1VCTEVEEAIqbQoQQmxvY2tDb21wcmVzc2lvbhIhCh1CTE9DS19DT01QUkVTU0lPTl9VTlNQRUNJRklFRBAAEhoKFkJMT0NLX0NPTVBSRVNTSU9OX05PTkUQARIaChZCTE9DS19DT01QUkVTU0lPTl9aU1REEAIypAkKDFN0b3JlU2VydmljZRJMCgdHZXRJbmZvEh8ubmFyYm9yLnN0b3JlLnYxLkdldEluZm9SZXF1ZXN0GiAubmFyYm9yLnN0b3JlLnYxLkdldEluZm9SZXNwb25zZRJJCgZHZXROYXISHi5uYXJib3Iuc3RvcmUudjEuR2V0TmFyUmVxdWVzdBofLm5hcmJvci5zdG9yZS52MS5HZXROYXJSZXNwb25zZRJJCgZQdXROYXISHi5uYXJib3Iuc3RvcmUudjEuUHV0TmFyUmVxdWVzdBofLm5hcmJvci5zdG9yZS52MS5QdXROYXJSZXNwb25zZRJYCgtHZXREb2N1bWVudBIjLm5hcmJvci5zdG9yZS52MS5HZXREb2N1bWVudFJlcXVlc3QaJC5uYXJib3Iuc3RvcmUudjEuR2V0RG9jdW1lbnRSZXNwb25zZRJYCgtQdXREb2N1bWVudBIjLm5hcmJvci5zdG9yZS52MS5QdXREb2N1bWVudFJlcXVlc3QaJC5uYXJib3Iuc3RvcmUudjEuUHV0RG9jdW1lbnRSZXNwb25zZRJgCg1MaXN0RG9jdW1lbnRzEiUubmFyYm9yLnN0b3JlLnYxLkxpc3REb2N1bWVudHNSZXF1ZXN0GiYubmFyYm9yLnN0b3JlLnYxLkxpc3REb2N1bWVudHNSZXNwb25zZTABEmEKDkRlbGV0ZURvY3VtZW50EiYubmFyYm9yLnN0b3JlLnYxLkRlbGV0ZURvY3VtZW50UmVxdWVzdBonLm5hcmJvci5zdG9yZS52MS5EZWxldGVEb2N1bWVudFJlc3BvbnNlElgKC0dldENvbXB1dGVkEiMubmFyYm9yLnN0b3JlLnYxLkdldENvbXB1dGVkUmVxdWVzdBokLm5hcmJvci5zdG9yZS52MS5HZXRDb21wdXRlZFJlc3BvbnNlElgKC1B1dENvbXB1dGVkEiMubmFyYm9yLnN0b3JlLnYxLlB1dENvbXB1dGVkUmVxdWVzdBokLm5hcmJvci5zdG9yZS52MS5QdXRDb21wdXRlZFJlc3BvbnNlEmcKEEdldENvbXB1dGVkU3RhdHMSKC5uYXJib3Iuc3RvcmUudjEuR2V0Q29tcHV0ZWRTdGF0c1JlcXVlc3QaKS5uYXJib3Iuc3RvcmUudjEuR2V0Q29tcHV0ZWRTdGF0c1Jlc3BvbnNlEl4KDUNsZWFyQ29tcHV0ZWQSJS5uYXJib3Iuc3RvcmUudjEuQ2xlYXJDb21wdXRlZFJlcXVlc3QaJi5uYXJib3Iuc3RvcmUudjEuQ2xlYXJDb21wdXRlZFJlc3BvbnNlElcKClJlYWRCbG9ja3MSIi5uYXJib3Iuc3RvcmUudjEuUmVhZEJsb2Nrc1JlcXVlc3QaIy5uYXJib3Iuc3RvcmUudjEuUmVhZEJsb2Nrc1Jlc3BvbnNlMAESYQoORGVsZXRlUGF0aEluZm8SJi5uYXJib3Iuc3RvcmUudjEuRGVsZXRlUGF0aEluZm9SZXF1ZXN0GicubmFyYm9yLnN0b3JlLnYxLkRlbGV0ZVBhdGhJbmZvUmVzcG9uc2ViBnByb3RvMw", [file_snix_castore_v1_castore]);
 
 /**
  * @generated from message narbor.store.v1.GetInfoRequest
@@ -46,6 +46,13 @@ export type GetInfoResponse = Message<"narbor.store.v1.GetInfoResponse"> & {
    * @generated from field: string version = 2;
    */
   version: string;
+
+  /**
+   * Whether there is ReadBlocks.
+   *
+   * @generated from field: bool reads_blocks = 3;
+   */
+  readsBlocks: boolean;
 };
 
 /**
@@ -588,6 +595,112 @@ export const ClearComputedResponseSchema: GenMessage<ClearComputedResponse> = /*
   messageDesc(file_narbor_store_v1_rpc_store, 25);
 
 /**
+ * @generated from message narbor.store.v1.ReadBlocksRequest
+ */
+export type ReadBlocksRequest = Message<"narbor.store.v1.ReadBlocksRequest"> & {
+  /**
+   * Digests of 1 to 8192 blobs, 32 bytes each, one behind the other; each blob once.
+   *
+   * @generated from field: bytes digests = 1;
+   */
+  digests: Uint8Array;
+
+  /**
+   * How long each of them is, in bytes; 16 MiB at most together. May be left out for a blob alone, which may be of any size.
+   *
+   * @generated from field: repeated uint64 sizes = 2;
+   */
+  sizes: bigint[];
+};
+
+/**
+ * Describes the message narbor.store.v1.ReadBlocksRequest.
+ * Use `create(ReadBlocksRequestSchema)` to create a new message.
+ */
+export const ReadBlocksRequestSchema: GenMessage<ReadBlocksRequest> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 26);
+
+/**
+ * Where a piece of a blob is in a block.
+ *
+ * @generated from message narbor.store.v1.BlockPart
+ */
+export type BlockPart = Message<"narbor.store.v1.BlockPart"> & {
+  /**
+   * Which of the blobs that were asked for, counted from 0.
+   *
+   * @generated from field: uint32 blob = 1;
+   */
+  blob: number;
+
+  /**
+   * Where in the blob the piece begins, in bytes.
+   *
+   * @generated from field: uint64 blob_offset = 2;
+   */
+  blobOffset: bigint;
+
+  /**
+   * Where in the block it begins, decompressed.
+   *
+   * @generated from field: uint32 offset = 3;
+   */
+  offset: number;
+
+  /**
+   * Bytes.
+   *
+   * @generated from field: uint32 length = 4;
+   */
+  length: number;
+};
+
+/**
+ * Describes the message narbor.store.v1.BlockPart.
+ * Use `create(BlockPartSchema)` to create a new message.
+ */
+export const BlockPartSchema: GenMessage<BlockPart> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 27);
+
+/**
+ * A block. The pieces of a blob come in order, in one block or several.
+ *
+ * @generated from message narbor.store.v1.ReadBlocksResponse
+ */
+export type ReadBlocksResponse = Message<"narbor.store.v1.ReadBlocksResponse"> & {
+  /**
+   * @generated from field: narbor.store.v1.BlockCompression compression = 1;
+   */
+  compression: BlockCompression;
+
+  /**
+   * Bytes of the block when it is decompressed, 4 MiB at most.
+   *
+   * @generated from field: uint32 size = 2;
+   */
+  size: number;
+
+  /**
+   * What was asked for and is in it; there may be more in it.
+   *
+   * @generated from field: repeated narbor.store.v1.BlockPart parts = 3;
+   */
+  parts: BlockPart[];
+
+  /**
+   * @generated from field: bytes data = 4;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message narbor.store.v1.ReadBlocksResponse.
+ * Use `create(ReadBlocksResponseSchema)` to create a new message.
+ */
+export const ReadBlocksResponseSchema: GenMessage<ReadBlocksResponse> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 28);
+
+/**
  * @generated from message narbor.store.v1.DeletePathInfoRequest
  */
 export type DeletePathInfoRequest = Message<"narbor.store.v1.DeletePathInfoRequest"> & {
@@ -604,7 +717,7 @@ export type DeletePathInfoRequest = Message<"narbor.store.v1.DeletePathInfoReque
  * Use `create(DeletePathInfoRequestSchema)` to create a new message.
  */
 export const DeletePathInfoRequestSchema: GenMessage<DeletePathInfoRequest> = /*@__PURE__*/
-  messageDesc(file_narbor_store_v1_rpc_store, 26);
+  messageDesc(file_narbor_store_v1_rpc_store, 29);
 
 /**
  * @generated from message narbor.store.v1.DeletePathInfoResponse
@@ -623,7 +736,7 @@ export type DeletePathInfoResponse = Message<"narbor.store.v1.DeletePathInfoResp
  * Use `create(DeletePathInfoResponseSchema)` to create a new message.
  */
 export const DeletePathInfoResponseSchema: GenMessage<DeletePathInfoResponse> = /*@__PURE__*/
-  messageDesc(file_narbor_store_v1_rpc_store, 27);
+  messageDesc(file_narbor_store_v1_rpc_store, 30);
 
 /**
  * How the sizes of directories are counted.
@@ -663,6 +776,43 @@ export type DirectorySize = (typeof DirectorySize)[keyof typeof DirectorySize] |
  */
 export const DirectorySizeSchema: GenEnum<DirectorySize> = /*@__PURE__*/
   enumDesc(file_narbor_store_v1_rpc_store, 0);
+
+/**
+ * How a block is compressed.
+ *
+ * @generated from enum narbor.store.v1.BlockCompression
+ */
+export const BlockCompression = {
+  /**
+   * @generated from enum value: BLOCK_COMPRESSION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * @generated from enum value: BLOCK_COMPRESSION_NONE = 1;
+   */
+  NONE: 1,
+
+  /**
+   * One frame, which tells its size.
+   *
+   * @generated from enum value: BLOCK_COMPRESSION_ZSTD = 2;
+   */
+  ZSTD: 2,
+} as const;
+
+/**
+ * How a block is compressed.
+ *
+ * @generated from enum narbor.store.v1.BlockCompression
+ */
+export type BlockCompression = (typeof BlockCompression)[keyof typeof BlockCompression] | UnknownEnum;
+
+/**
+ * Describes the enum narbor.store.v1.BlockCompression.
+ */
+export const BlockCompressionSchema: GenEnum<BlockCompression> = /*@__PURE__*/
+  enumDesc(file_narbor_store_v1_rpc_store, 1);
 
 /**
  * @generated from service narbor.store.v1.StoreService
@@ -777,6 +927,17 @@ export const StoreService: GenService<{
     methodKind: "unary";
     input: typeof ClearComputedRequestSchema;
     output: typeof ClearComputedResponseSchema;
+  },
+  /**
+   * Blobs as they lie in storage, compressed and many together. NOT_FOUND when one of them is not stored or is not of that size. UNIMPLEMENTED unless
+   * GetInfo says that the server reads blocks.
+   *
+   * @generated from rpc narbor.store.v1.StoreService.ReadBlocks
+   */
+  readBlocks: {
+    methodKind: "server_streaming";
+    input: typeof ReadBlocksRequestSchema;
+    output: typeof ReadBlocksResponseSchema;
   },
   /**
    * Forget a store path.

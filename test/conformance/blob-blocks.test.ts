@@ -1,0 +1,21 @@
+import { describe, expect, test } from "vitest";
+import { toSmallBlob } from "../../src/castore/blob-service.ts";
+import { collectItems, textBytes } from "../helpers/bytes.ts";
+import { openPacks, pick } from "../helpers/open-stores.ts";
+import type { BlockService } from "./blob-blocks.ts";
+import { blobBlocksConformance } from "./blob-blocks.ts";
+import type { Open } from "./conformance-case.ts";
+
+describe.for([
+  ["packs", openPacks()],
+  ["packs without compression", openPacks({ compression: "none" })],
+] as const)("BlobService.readBlocks: %s", ([, open]) => blobBlocksConformance(pick(open, "blobs") as Open<BlockService>));
+
+test("readBlocks() of packs gives blocks as they were compressed", async () => {
+  await using opened = await pick(openPacks(), "blobs")();
+  const blobs = Array.from({ length: 100 }, (_, index) => toSmallBlob(textBytes(5_000, index)));
+  await opened.service.putMany(blobs);
+  const blocks = await collectItems((opened.service as BlockService).readBlocks(blobs));
+  expect(blocks.map(({ codec }) => codec)).toEqual(["zstd"]);
+  expect(blocks[0]?.bytes.length).toBeLessThan(250_000);
+});
