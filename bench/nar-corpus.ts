@@ -1,4 +1,5 @@
 /** NARs made as they are read, so that no disk stands in the way and any size can be had. */
+import { randomFillSync } from "node:crypto";
 import { encodeDirectoryEnd, encodeDirectoryStart, encodeFileEnd, encodeFileStart, NAR_MAGIC } from "../src/nar/nar-encoder.ts";
 
 export interface Corpus {
@@ -41,11 +42,75 @@ export function packageFiles(count: number): Corpus {
   return corpus(`${count} files as in packages`, sizes, 100);
 }
 
-function corpus(name: string, sizes: readonly number[], perDirectory: number): Corpus {
-  return { name, files: sizes.length, read: () => gather(pieces(sizes, perDirectory)) };
+/** 47,000 files in sizes as /usr/share has them, 480 MB: half below 1.3 KiB, a fifth of the bytes in a hundred files of a megabyte and a few of more. */
+export function shareFiles(): Corpus {
+  const sizes = Array.from({ length: 47_000 }, (_, index) => {
+    const place = (index * 7919) % 10_000;
+    if (place < 5000) return 230 + ((index * 37) % 1100);
+    if (place < 7500) return 1300 + ((index * 101) % 1600);
+    if (place < 9000) return 2900 + ((index * 211) % 10_000);
+    if (place < 9700) return 13_000 + ((index * 997) % 40_000);
+    if (place < 9950) return 50_000 + ((index * 9973) % 120_000);
+    if (place < 9999) return 170_000 + ((index * 19_937) % 600_000);
+    return index === 46_321 ? 60_000_000 : 4_500_000;
+  });
+  return corpus("share", sizes, 12);
 }
 
-function* pieces(sizes: readonly number[], perDirectory: number): Generator<Uint8Array, void, undefined> {
+/**
+ * 120 NARs as a closure has them, 447 MB in 17,820 files: a few files to a few hundred in each, and one large one.
+ *
+ * @param changed the part of all files that have other contents than in the closure that has not changed
+ */
+export function closurePaths(changed = 0): readonly Corpus[] {
+  return Array.from({ length: 120 }, (_, path) => {
+    const files = 4 + ((path * 53) % 300);
+    const sizes = Array.from({ length: files }, (__, index) => {
+      const place = (path * 131 + index * 7919) % 1000;
+      if (place < 750) return 64 + ((index * 37 + path) % 5000);
+      if (place < 985) return 5000 + ((index * 997 + path) % 60_000);
+      return 100_000 + ((index * 9973 + path * 7) % 700_000);
+    });
+    // A program or a library.
+    sizes.push(200_000 + ((path * 7_919_000) % 2_500_000));
+    return corpus(`path ${path}`, sizes, 40, { number: (path + 1) * 1_000_000, changed });
+  });
+}
+
+/** One file, half of it text and half of it what no one can compress, in turns of 4 MiB. */
+export function largeFile(size: number): Corpus {
+  return { name: `one file of ${(size / 1e9).toFixed(0)} GB`, files: 1, read: () => gather(largePieces(size)) };
+}
+
+function* largePieces(size: number): Generator<Uint8Array, void, undefined> {
+  yield NAR_MAGIC;
+  yield encodeFileStart(new Uint8Array(0), size, false);
+  const noise = randomFillSync(Buffer.allocUnsafeSlow(16 * 1024 * 1024));
+  let state = 1;
+  for (let done = 0; done < size; ) {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
+    const pool = Math.floor(done / (4 * 1024 * 1024)) % 2 === 0 ? POOL : noise;
+    // From anywhere, in pieces that are shorter than a chunk, so that no two chunks are the same.
+    const position = state % (pool.length - 65_536);
+    const piece = pool.subarray(position, position + Math.min(65_536, size - done));
+    yield piece;
+    done += piece.length;
+  }
+  yield encodeFileEnd(size, true);
+}
+
+interface Seed {
+  /** Another one gives other contents. */
+  readonly number: number;
+  /** The part of files whose contents are others again. */
+  readonly changed: number;
+}
+
+function corpus(name: string, sizes: readonly number[], perDirectory: number, seed: Seed = { number: 0, changed: 0 }): Corpus {
+  return { name, files: sizes.length, read: () => gather(pieces(sizes, perDirectory, seed)) };
+}
+
+function* pieces(sizes: readonly number[], perDirectory: number, seed: Seed): Generator<Uint8Array, void, undefined> {
   const width = String(sizes.length).length;
   yield NAR_MAGIC;
   yield encodeDirectoryStart(new Uint8Array(0));
@@ -53,7 +118,8 @@ function* pieces(sizes: readonly number[], perDirectory: number): Generator<Uint
     yield encodeDirectoryStart(Buffer.from(`d${String(start).padStart(width, "0")}`));
     for (const [offset, size] of sizes.slice(start, start + perDirectory).entries()) {
       yield encodeFileStart(Buffer.from(`f${String(start + offset).padStart(width, "0")}`), size, false);
-      yield* contents(start + offset, size);
+      const isChanged = ((start + offset) * 7919) % 1000 < seed.changed * 1000;
+      yield* contents(seed.number + start + offset + (isChanged ? 500_000 : 0), size);
       yield encodeFileEnd(size, false);
     }
     yield encodeDirectoryEnd(false);

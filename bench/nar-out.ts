@@ -1,93 +1,104 @@
 /**
- * Claim: NARs come out at a good part of a file server's speed though they are put together from parts.
- * The same bytes are fetched from `narbor serve` and from nginx (or a plain node:http file server where there is none), in turn.
+ * Claim 6: NARs come out uncompressed at a good part of a file server's speed, though they are put together from parts; the first byte comes at once,
+ * and slow readers cost no memory. The same NARs are fetched from `narbor serve` and from nginx, in turn, from memory.
  */
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
-import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
-import { createServer, get } from "node:http";
-import type { AddressInfo } from "node:net";
+import { mkdir, mkdtemp, rename, rm, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { encodeNix32 } from "../src/nix/nix32.ts";
+import { encodeNix32 } from "../dist/nix/nix32.js";
 import { startServer } from "../test/helpers/narbor-process.ts";
-import { median, printRow, rate, timed } from "./figures.ts";
+import { atLeast, claim } from "./claims.ts";
+import { startNginx } from "./file-server.ts";
+import { median } from "./figures.ts";
 import type { Corpus } from "./nar-corpus.ts";
-import { mixedFiles, smallFiles } from "./nar-corpus.ts";
+import { closurePaths, shareFiles } from "./nar-corpus.ts";
+import { runProcess } from "./run-process.ts";
+import { hasProgram, load } from "./wrk.ts";
 
-const RUNS = Number(process.env["BENCH_RUNS"] ?? 5);
+const RUNS = Number(process.env["BENCH_RUNS"] ?? 3);
+const SECONDS = 4;
+const LIMIT_RATIO = 0.4;
+/** Milliseconds. */
+const LIMIT_FIRST_BYTE = 5;
+const SLOW_READERS = 16;
+const SLOW_SECONDS = 8;
+/** MiB that the readers may cost together. */
+const LIMIT_SLOW_MIB = 64;
 
-/** Fetch and throw away. */
-function drain(url: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    get(url, (response) => {
-      let size = 0;
-      response.on("data", (chunk: Buffer) => (size += chunk.length));
-      response.on("end", () => (response.statusCode === 200 ? resolve(size) : reject(new Error(`${url}: ${response.statusCode}`))));
-      response.on("error", reject);
-    }).on("error", reject);
-  });
+const directory = await mkdtemp(join(process.env["BENCH_DIR"] ?? tmpdir(), "narbor-bench-"));
+const files = join(directory, "files");
+
+/** Write a NAR where nginx finds it, under the name that a binary cache has for it. */
+async function writeNar(corpus: Corpus): Promise<string> {
+  const hash = createHash("sha256");
+  const unnamed = join(directory, "unnamed");
+  await pipeline(
+    corpus.read(),
+    async function* (source) {
+      for await (const chunk of source) {
+        hash.update(chunk);
+        yield chunk;
+      }
+    },
+    createWriteStream(unnamed),
+  );
+  const path = `/nar/${encodeNix32(hash.digest())}.nar`;
+  await rename(unnamed, join(files, path));
+  return path;
 }
 
-interface FileServer extends AsyncDisposable {
-  readonly name: string;
-  readonly url: string;
+async function residentMib(pid: number): Promise<number> {
+  const [, kilobytes = "0"] = /VmRSS:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/status`, "utf8")) ?? [];
+  return Math.round(Number(kilobytes) / 1024);
 }
 
-async function startFileServer(directory: string): Promise<FileServer> {
-  if (spawnSync("sh", ["-c", "command -v nginx"]).status !== 0) return await startNodeFileServer(directory);
-  const port = 20_000 + (process.pid % 20_000);
-  const configuration = `daemon off; pid ${directory}/nginx.pid; error_log stderr crit; worker_processes 1; events {}
-http { access_log off; sendfile on; client_body_temp_path ${directory}/b; proxy_temp_path ${directory}/p; fastcgi_temp_path ${directory}/f; uwsgi_temp_path ${directory}/u; scgi_temp_path ${directory}/s;
-server { listen 127.0.0.1:${port}; root ${directory}; } }`;
-  await writeFile(join(directory, "nginx.conf"), configuration);
-  const child = spawn("nginx", ["-c", join(directory, "nginx.conf"), "-g", `user ${process.env["USER"] ?? "root"};`], { stdio: ["ignore", "inherit", "inherit"] });
-  const url = `http://127.0.0.1:${port}`;
-  for (let tries = 0; tries < 100 && !(await drain(`${url}/small`).then(() => true, () => false)); tries++) await new Promise((resolve) => setTimeout(resolve, 50));
-  return { name: "nginx", url, [Symbol.asyncDispose]: async () => void child.kill() };
-}
-
-async function startNodeFileServer(directory: string): Promise<FileServer> {
-  const server = createServer((request, response) => void pipeline(createReadStream(join(directory, request.url ?? "")), response).catch(() => response.destroy()));
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return { name: "node:http", url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, [Symbol.asyncDispose]: async () => void server.close() };
-}
-
-async function measure(corpus: Corpus): Promise<void> {
-  const directory = await mkdtemp(join(process.env["BENCH_DIR"] ?? tmpdir(), "narbor-bench-"));
-  try {
-    const file = join(directory, "nar");
-    await writeFile(join(directory, "small"), "small");
-    const hash = createHash("sha256");
-    await pipeline(
-      corpus.read(),
-      async function* (source) {
-        for await (const chunk of source) {
-          hash.update(chunk);
-          yield chunk;
-        }
-      },
-      createWriteStream(file),
-    );
-    const name = `nar/${encodeNix32(hash.digest())}.nar`;
-    const { size } = await stat(file);
-    await using narbor = await startServer(join(directory, "store"));
-    const uploaded = await fetch(`${narbor.url}/${name}`, { method: "PUT", body: createReadStream(file), duplex: "half" });
+async function measure(name: string, corpora: readonly Corpus[]): Promise<void> {
+  await mkdir(join(files, "nar"), { recursive: true });
+  const paths: string[] = [];
+  for (const corpus of corpora) paths.push(await writeNar(corpus));
+  await using narbor = await startServer(join(directory, "store"));
+  for (const path of paths) {
+    const uploaded = await fetch(`${narbor.url}${path}`, { method: "PUT", body: createReadStream(join(files, path)), duplex: "half" });
     if (uploaded.status !== 201) throw new Error(`PUT: ${uploaded.status} ${await uploaded.text()}`);
-    await using peer = await startFileServer(directory);
+  }
+  await using nginx = await startNginx(files);
+  for (const connections of [1, 16]) {
     const own: number[] = [];
     const others: number[] = [];
     for (let run = 0; run < RUNS; run++) {
-      own.push((await timed(() => drain(`${narbor.url}/${name}`))).milliseconds);
-      others.push((await timed(() => drain(`${peer.url}/nar`))).milliseconds);
+      own.push((await load(narbor.url, paths, { connections, seconds: SECONDS })).bytesPerSecond);
+      others.push((await load(nginx.url, paths, { connections, seconds: SECONDS })).bytesPerSecond);
     }
-    printRow(corpus.name, `narbor ${rate(size, median(own))}`, `${peer.name} ${rate(size, median(others))}`, `${(median(own) / median(others)).toFixed(1)} × ${peer.name}`);
-  } finally {
-    await rm(directory, { recursive: true, force: true });
+    const [ours, theirs] = [median(own), median(others)];
+    claim({ number: 6, what: `NAR out, ${name}, ${connections} at once`, narbor: `${(ours / 1e6).toFixed(0)} MB/s`, beside: `nginx ${(theirs / 1e6).toFixed(0)} MB/s`, ...atLeast(ours / theirs, LIMIT_RATIO) });
   }
+  const [path = ""] = paths;
+  const first: number[] = [];
+  for (let run = 0; run < 21; run++) {
+    const { stdout } = await runProcess(["curl", "-s", "-r", "0-100000", "-o", "/dev/null", "-w", "%{time_starttransfer}", `${narbor.url}${path}`]);
+    first.push(Number(stdout) * 1000);
+  }
+  claim({ number: 6, what: `first byte of ${name}`, narbor: `${median(first).toFixed(1)} ms`, beside: "", ratio: "", wanted: `< ${LIMIT_FIRST_BYTE} ms`, isMet: median(first) < LIMIT_FIRST_BYTE });
+  const before = await residentMib(narbor.child.pid ?? 0);
+  const readers = Array.from({ length: SLOW_READERS }, () => spawn("curl", ["-s", "--limit-rate", "500k", "-o", "/dev/null", `${narbor.url}${path}`]));
+  let most = 0;
+  for (let second = 0; second < SLOW_SECONDS; second++) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    most = Math.max(most, await residentMib(narbor.child.pid ?? 0));
+  }
+  for (const reader of readers) reader.kill();
+  claim({ number: 6, what: `${SLOW_READERS} slow readers of ${name}`, narbor: `${before} to ${most} MiB`, beside: "", ratio: "", wanted: `≤ ${LIMIT_SLOW_MIB} MiB more`, isMet: most - before <= LIMIT_SLOW_MIB });
+  await rm(files, { recursive: true });
 }
 
-await measure(smallFiles(100_000, 1000));
-await measure(mixedFiles(4e8, 2 ** 24));
+if (!hasProgram("nginx") || !hasProgram("wrk")) throw new Error("This bench needs nginx and wrk: apt-get install nginx-light wrk");
+try {
+  await measure("share", [shareFiles()]);
+  await measure("closure", closurePaths());
+} finally {
+  await rm(directory, { recursive: true, force: true });
+}

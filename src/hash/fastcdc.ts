@@ -10,6 +10,9 @@ import { createHash } from "node:crypto";
 export const MIN_CHUNK_LENGTH = 128 * 1024;
 const AVERAGE_CHUNK_LENGTH = 256 * 1024;
 export const MAX_CHUNK_LENGTH = 512 * 1024;
+/** Memory that chunks of a stream are cut in: the larger, the less is moved to the next. A short stream needs little. */
+const FIRST_SLAB_BYTES = 64 * 1024;
+const SLAB_BYTES = 4 * 1024 * 1024;
 
 /** Used before the average length is reached: 19 bits, so a cut is rarer. */
 const MASK_BEFORE = 0x0000_d917_0753_7000n;
@@ -83,29 +86,34 @@ export function* cutBlob(bytes: Uint8Array): Generator<Uint8Array, void, undefin
   }
 }
 
-/** Cut a stream into chunks, each an array of its own. Holds twice the longest chunk. */
+/** Cut a stream into chunks, which stay as they are. Holds a slab of memory that several of them are views of. */
 export async function* cutStream(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
-  const buffer = new Uint8Array(2 * MAX_CHUNK_LENGTH);
-  let filled = 0;
-  // A chunk may be cut where a whole one of the longest kind is at hand, or at the end.
-  function* cut(needed: number): Generator<Uint8Array, void, undefined> {
-    let start = 0;
-    while (filled - start >= needed) {
-      const length = cutChunk(buffer.subarray(start, Math.min(filled, start + MAX_CHUNK_LENGTH)));
-      yield buffer.slice(start, start + length);
-      start += length;
-    }
-    buffer.copyWithin(0, start, filled);
-    filled -= start;
-  }
+  let slab = new Uint8Array(FIRST_SLAB_BYTES);
+  /** What is not cut yet. */
+  let start = 0;
+  let end = 0;
+  /** A chunk, when there are so many bytes. */
+  const cut = (needed: number): Uint8Array | undefined => {
+    if (end - start < needed) return undefined;
+    const length = cutChunk(slab.subarray(start, Math.min(end, start + MAX_CHUNK_LENGTH)));
+    start += length;
+    return slab.subarray(start - length, start);
+  };
   for await (const piece of source) {
     for (let offset = 0; offset < piece.length; ) {
-      const part = piece.subarray(offset, offset + buffer.length - filled);
-      buffer.set(part, filled);
-      filled += part.length;
+      if (end === slab.length) {
+        const rest = slab.subarray(start, end);
+        slab = new Uint8Array(Math.min(SLAB_BYTES, 4 * slab.length));
+        slab.set(rest);
+        [start, end] = [0, rest.length];
+      }
+      const part = piece.subarray(offset, offset + slab.length - end);
+      slab.set(part, end);
+      end += part.length;
       offset += part.length;
-      yield* cut(MAX_CHUNK_LENGTH);
+      // A chunk may be cut where a whole one of the longest kind is at hand, or at the end.
+      for (let chunk = cut(MAX_CHUNK_LENGTH); chunk !== undefined; chunk = cut(MAX_CHUNK_LENGTH)) yield chunk;
     }
   }
-  yield* cut(1);
+  for (let chunk = cut(1); chunk !== undefined; chunk = cut(1)) yield chunk;
 }

@@ -113,7 +113,7 @@ export class PacksBlobService implements BlobService {
       const groups = new Set<Group | undefined>();
       const chunks: ChunkEntry[] = [];
       for await (const chunk of cutStream(hashThrough(abortable(content, options?.signal), hasher))) {
-        chunks.push(this.#addChunk(chunk, groups, true));
+        chunks.push(this.#addChunk(chunk, groups));
         await this.#core.writer.ready();
       }
       if (chunks.length === 0) chunks.push(this.#addChunk(new Uint8Array(0), groups));
@@ -242,9 +242,9 @@ export class PacksBlobService implements BlobService {
     return { ...blob, location: this.#core.index.chunk(blob.digest) };
   }
 
-  #addChunk(bytes: Uint8Array, groups: Set<Group | undefined>, isOurs = false): ChunkEntry {
+  #addChunk(bytes: Uint8Array, groups: Set<Group | undefined>): ChunkEntry {
     const entry = { digest: toB3Digest(blake3(bytes)), length: bytes.length };
-    groups.add(this.#core.writer.addChunk(entry.digest, bytes, isOurs));
+    groups.add(this.#core.writer.addChunk(entry.digest, bytes));
     return entry;
   }
 

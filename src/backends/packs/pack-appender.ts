@@ -7,6 +7,7 @@ import type { FileHandle } from "node:fs/promises";
 import { open, unlink } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import pLimit from "p-limit";
+import { copyBytes } from "../../bytes/collect.ts";
 import { shrinkZstd } from "../../compression/zstd.ts";
 import { deferred } from "../../concurrency/deferred.ts";
 import type { IndexDatabase, IndexedBlock } from "./index-database.ts";
@@ -21,8 +22,10 @@ export type BlockCompression = number | "none";
 /** A block to be written. */
 export interface NewBlock {
   readonly kind: BlockKind;
-  /** Its bytes, in a buffer of their own that no one else uses any more. */
-  readonly raw: Uint8Array<ArrayBuffer>;
+  /** Its bytes, which do not change any more. */
+  readonly raw: Uint8Array;
+  /** Whether they are in a buffer of their own that no one else uses. */
+  readonly isOurs: boolean;
   readonly chunks: readonly ChunkEntry[];
   readonly records: readonly StoreRecord[];
 }
@@ -35,7 +38,7 @@ const WRITE_BLOCKS = 64;
 /** A pack that has reached this is closed and another begun. */
 const PACK_BYTES = 1024 * 1024 * 1024;
 
-interface QueuedBlock extends Omit<NewBlock, "raw"> {
+interface QueuedBlock extends Omit<NewBlock, "raw" | "isOurs"> {
   readonly rawLength: number;
   /** Its bytes as they are written. */
   readonly stored: Promise<Uint8Array>;
@@ -74,8 +77,8 @@ export class PackAppender {
   }
 
   /** Append a block; resolves when it is written, which is not yet durable, and may take a `flush`. After one has failed, so do all that follow. */
-  append({ raw, ...block }: NewBlock): Promise<IndexedBlock> {
-    const stored = this.#compressors(() => (this.#compression === "none" ? raw : shrinkZstd(raw, this.#compression)));
+  append({ raw, isOurs, ...block }: NewBlock): Promise<IndexedBlock> {
+    const stored = this.#compressors(() => (this.#compression === "none" ? raw : shrinkZstd(isOurs ? raw : copyBytes(raw), this.#compression)));
     const { promise, resolve, reject } = deferred<IndexedBlock>();
     // A commit waits for them; until then a rejection must not count as unhandled.
     for (const each of [stored, promise]) each.catch(() => undefined);

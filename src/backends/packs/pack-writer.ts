@@ -74,12 +74,8 @@ export class PackWriter implements AsyncDisposable {
     this.#appender = openAppender();
   }
 
-  /**
-   * Write a chunk unless it is there or on its way. Undefined when it is durable already.
-   *
-   * @param isOurs whether the bytes are given away, with all of their buffer; others are copied
-   */
-  addChunk(digest: B3Digest, bytes: Uint8Array, isOurs = false): Group | undefined {
+  /** Write a chunk unless it is there or on its way. Undefined when it is durable already. The bytes must not change afterwards. */
+  addChunk(digest: B3Digest, bytes: Uint8Array): Group | undefined {
     this.#checkOpen();
     const key = digestKey(digest);
     const pending = this.#pendingChunks.get(key);
@@ -90,7 +86,7 @@ export class PackWriter implements AsyncDisposable {
     group.chunkKeys.push(key);
     const entry = { digest: toB3Digest(copyBytes(digest)), length: bytes.length };
     if (bytes.length >= LARGE_CHUNK_BYTES) {
-      group.blocks.push(this.#appender.append({ kind: "chunks", raw: isOurs ? (bytes as Uint8Array<ArrayBuffer>) : copyBytes(bytes), chunks: [entry], records: [] }));
+      group.blocks.push(this.#appender.append({ kind: "chunks", raw: bytes, isOurs: false, chunks: [entry], records: [] }));
     } else {
       if (this.#chunkBytes.length + bytes.length > BLOCK_BYTES) this.#sealChunks();
       this.#chunkBytes.writeBytes(bytes);
@@ -174,7 +170,7 @@ export class PackWriter implements AsyncDisposable {
 
   #sealChunks(): void {
     if (this.#chunkEntries.length === 0) return;
-    const block = { kind: "chunks", raw: this.#chunkBytes.take(), chunks: this.#chunkEntries, records: [] } as const;
+    const block = { kind: "chunks", raw: this.#chunkBytes.take(), isOurs: true, chunks: this.#chunkEntries, records: [] } as const;
     this.#group.blocks.push(this.#appender.append(block));
     this.#chunkEntries = [];
   }
@@ -183,7 +179,7 @@ export class PackWriter implements AsyncDisposable {
     if (this.#records.length === 0) return;
     // Records speak of chunks written before them: a pack that was cut off anywhere must not hold the one without the other.
     this.#sealChunks();
-    const block = { kind: "records", raw: this.#recordBytes.take(), chunks: [], records: this.#records } as const;
+    const block = { kind: "records", raw: this.#recordBytes.take(), isOurs: true, chunks: [], records: this.#records } as const;
     this.#group.blocks.push(this.#appender.append(block));
     this.#records = [];
   }

@@ -29,7 +29,7 @@ interface ImportOptions extends StoreOption {
   readonly compression?: BlockCompression;
 }
 
-const READ_BYTES = 256 * 1024;
+const READ_BYTES = 1024 * 1024;
 
 export function addImportCommand(program: Command, signal: AbortSignal): void {
   const command = program
