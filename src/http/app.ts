@@ -15,6 +15,7 @@ import { parseNarFileName } from "./nar-file-name.ts";
 import { putNar } from "./nar-upload.ts";
 import { getListing, getNarInfo, putListing, putNarInfo, readEncoded } from "./narinfo.ts";
 import { indexPage } from "./pages.ts";
+import { NarPlans } from "../render/nar-plans.ts";
 
 export interface AppOptions {
   readonly store: Store;
@@ -39,11 +40,12 @@ const CACHE_INFO_LIMIT = 64 * 1024;
 
 export function createApp(options: AppOptions): App {
   const uploads = pLimit(options.maxUploads ?? DEFAULT_MAX_UPLOADS);
+  const plans = new NarPlans(options.store);
   return async (request) => {
     switch (request.method) {
       case "GET":
       case "HEAD":
-        return await read(request, options);
+        return await read(request, options, plans);
       case "PUT":
         checkWrite(request, options);
         return await write(request, options, uploads);
@@ -53,7 +55,7 @@ export function createApp(options: AppOptions): App {
   };
 }
 
-async function read(request: HttpRequest, { store, allowWrites, priority }: AppOptions): Promise<HttpAnswer> {
+async function read(request: HttpRequest, { store, allowWrites, priority }: AppOptions, plans: NarPlans): Promise<HttpAnswer> {
   const { path } = request;
   if (path === "nix-cache-info") {
     return { status: 200, headers: { "content-type": "text/x-nix-cache-info" }, body: formatNixCacheInfo({ storeDir: STORE_DIR, wantMassQuery: true, priority }) };
@@ -61,9 +63,9 @@ async function read(request: HttpRequest, { store, allowWrites, priority }: AppO
   const narInfoHash = hashPartOf(path, ".narinfo");
   if (narInfoHash !== undefined) return await getNarInfo(request, narInfoHash, store);
   const narFile = parseNarFileName(path);
-  if (narFile !== undefined) return await getNarFile(request, narFile, store);
+  if (narFile !== undefined) return await getNarFile(request, narFile, store, plans);
   const [, entry] = /^nar\/(?:snix|tvix)-castore\/([^/]+)$/.exec(path) ?? [];
-  if (entry !== undefined) return await getCastoreNar(request, entry, store);
+  if (entry !== undefined) return await getCastoreNar(request, entry, plans);
   const listingHash = hashPartOf(path, ".ls");
   if (listingHash !== undefined) return await getListing(request, listingHash, store);
   const kind = documentKind(path);

@@ -5,8 +5,7 @@ import type { Node } from "../castore/node.ts";
 import { compress } from "../compression/compress.ts";
 import { NarborError } from "../errors.ts";
 import { encodeNix32 } from "../nix/nix32.ts";
-import { planNar } from "../render/render-nar.ts";
-import { renderArchive } from "../render/segments.ts";
+import type { NarPlans } from "../render/nar-plans.ts";
 import type { NarFileRecord, NarRecord } from "../store/nar-index.ts";
 import type { Store } from "../store/store.ts";
 import { parseByteRange } from "./byte-range.ts";
@@ -19,13 +18,13 @@ const NAR_TYPE = "application/x-nix-nar";
 const IMMUTABLE = "public, max-age=31536000, immutable";
 
 /** `nar/<hash>.nar[.…]`: by NarHash, as we serve it, or by FileHash, as it was uploaded. */
-export async function getNarFile(request: HttpRequest, name: NarFileName, store: Store): Promise<HttpAnswer> {
+export async function getNarFile(request: HttpRequest, name: NarFileName, store: Store, plans: NarPlans): Promise<HttpAnswer> {
   const { signal } = request;
   const uploaded = await store.nars.byFileHash(name.sha256, { signal });
   const nar = name.suffix === "" && (uploaded === undefined || uploaded.codec === "none") ? await store.nars.byNarHash(name.sha256, { signal }) : undefined;
-  if (nar !== undefined) return await answerNar(request, nar.root, nar.narSize, `"${encodeNix32(nar.narSha256)}"`, store);
+  if (nar !== undefined) return await answerNar(request, nar.root, nar.narSize, `"${encodeNix32(nar.narSha256)}"`, plans);
   if (uploaded === undefined) throw new NarborError("ERR_NOT_FOUND", "There is no such NAR here");
-  return await answerUploadedFile(request, uploaded, store);
+  return await answerUploadedFile(request, uploaded, plans);
 }
 
 /**
@@ -33,27 +32,27 @@ export async function getNarFile(request: HttpRequest, name: NarFileName, store:
  * remembers its name for 30 days, and comes back for a NAR in that compression (it never checks FileHash). It also asks `HEAD` before an upload, and
  * skips that on a yes: the narinfo that follows will do alone.
  */
-async function answerUploadedFile(request: HttpRequest, uploaded: NarFileRecord & NarRecord, store: Store): Promise<HttpAnswer> {
+async function answerUploadedFile(request: HttpRequest, uploaded: NarFileRecord & NarRecord, plans: NarPlans): Promise<HttpAnswer> {
   const { signal } = request;
   // No length, no range, no ETag: how the compressed bytes fall is not a promise.
   const headers = { "content-type": NAR_TYPE };
   if (request.method === "HEAD") return { status: 200, headers };
-  const plan = await planNar(uploaded.root, store, { signal });
-  return { status: 200, headers, body: compress(renderArchive(plan, store, { signal }), uploaded.codec, { signal }) };
+  const plan = await plans.plan(uploaded.root, { signal });
+  return { status: 200, headers, body: compress(plans.render(uploaded.root, plan, { signal }), uploaded.codec, { signal }) };
 }
 
 /** `nar/snix-castore/<Entry>?narsize=N`: a tree by its root node, as snix and tvix serve it. */
-export async function getCastoreNar(request: HttpRequest, entry: string, store: Store): Promise<HttpAnswer> {
+export async function getCastoreNar(request: HttpRequest, entry: string, plans: NarPlans): Promise<HttpAnswer> {
   const root = parseEntry(entry);
   const size = request.query.get("narsize") ?? "";
   if (!/^\d{1,16}$/.test(size)) throw new NarborError("ERR_INVALID", "Cannot serve the NAR: the URL needs ?narsize=, its size in bytes");
-  return await answerNar(request, root, Number(size), `"${toBase64Url(encodeEntry(root))}"`, store);
+  return await answerNar(request, root, Number(size), `"${toBase64Url(encodeEntry(root))}"`, plans);
 }
 
 /** Everything the NAR needs is looked up before the headers go out. */
-async function answerNar(request: HttpRequest, root: Node, narSize: number, etag: string, store: Store): Promise<HttpAnswer> {
+async function answerNar(request: HttpRequest, root: Node, narSize: number, etag: string, plans: NarPlans): Promise<HttpAnswer> {
   const { signal } = request;
-  const plan = await planNar(root, store, { signal });
+  const plan = await plans.plan(root, { signal });
   if (plan.size !== narSize) {
     throw new NarborError("ERR_NOT_FOUND", `There is no such NAR here: the tree's NAR has ${plan.size} bytes, not ${narSize}`);
   }
@@ -70,7 +69,7 @@ async function answerNar(request: HttpRequest, root: Node, narSize: number, etag
       "content-length": end - start,
       ...(range !== undefined && { "content-range": `bytes ${start}-${end - 1}/${narSize}` }),
     },
-    body: renderArchive(plan, store, { signal, start, end }),
+    body: plans.render(root, plan, { signal, start, end }),
   };
 }
 

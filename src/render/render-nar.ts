@@ -21,8 +21,12 @@ export interface TreeServices {
  * @throws NarborError ERR_NOT_FOUND when the root is not stored, ERR_DATA_LOSS when something below it is not
  */
 export async function planNar(root: Node, services: TreeServices, options?: CallOptions): Promise<RenderPlan> {
-  const tree = await loadTree(root, services.directories, options);
-  return await planSegments(() => narSegments(tree), services.blobs, root.type === "file" ? "ERR_NOT_FOUND" : "ERR_DATA_LOSS", options);
+  return await planTree(await loadTree(root, services.directories, options), services, options);
+}
+
+/** The same of a tree whose directories are loaded. */
+export async function planTree(tree: Tree, { blobs }: Pick<TreeServices, "blobs">, options?: CallOptions): Promise<RenderPlan> {
+  return await planSegments(() => narSegments(tree), blobs, tree.root.type === "file" ? "ERR_NOT_FOUND" : "ERR_DATA_LOSS", options);
 }
 
 function* narSegments(tree: Tree): Generator<Segment, void, undefined> {

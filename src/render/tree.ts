@@ -25,6 +25,13 @@ export async function loadTree(root: Node, directories: Pick<DirectoryService, "
   return { root, directories: loaded };
 }
 
+/** About how much memory a tree takes, in bytes. */
+export function treeBytes({ directories }: Tree): number {
+  let bytes = ROW_BYTES;
+  for (const message of directories.values()) bytes += message.length + ROW_BYTES;
+  return bytes;
+}
+
 /** A step of a walk: a node where it begins, or the end of a directory. `name` is empty for the root. */
 export type TreeStep =
   | { readonly type: "directory"; readonly name: Uint8Array; readonly node: DirectoryNode }
@@ -32,6 +39,8 @@ export type TreeStep =
   | { readonly type: "file"; readonly name: Uint8Array; readonly node: FileNode }
   | { readonly type: "symlink"; readonly name: Uint8Array; readonly node: SymlinkNode };
 
+/** What a directory takes beside its message. */
+const ROW_BYTES = 256;
 const NO_NAME = new Uint8Array(0);
 
 /** Every node of a tree in the order of a NAR. @throws NarborError ERR_CASTORE_INVALID for a tree that is deeper than a NAR may be */
