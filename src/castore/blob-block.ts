@@ -32,5 +32,5 @@ export interface BlobBlock {
 /** No block is larger, decompressed. */
 export const MAX_BLOCK_BYTES = 4 * 1024 * 1024;
 /** Blobs that may be asked for in blocks together, and their bytes: then their sizes must be known. One alone may be of any size. */
-export const MAX_WANTED_BLOBS = 8192;
+export const MAX_WANTED_BLOBS = 2048;
 export const MAX_WANTED_BYTES = 16 * 1024 * 1024;

@@ -83,9 +83,9 @@ export interface BlobService {
    * Blobs as they lie in storage, for someone who is far away: compressed, and several in a block. Only where they lie like that.
    *
    * Never more bytes than the blobs have. Pieces of one blob come in order. The bytes given must be those that were stored, or it is ERR_DATA_LOSS;
-   * whoever takes blobs out of them verifies these. ERR_NOT_FOUND, before anything is given, when one is not stored or not of its size.
+   * whoever takes blobs out of them verifies these. ERR_NOT_FOUND, in its turn, when one is not stored or not of its size.
    *
    * @param blobs each once; one of any size, or `MAX_WANTED_BLOBS` of `MAX_WANTED_BYTES` together
    */
-  readBlocks?(blobs: readonly WantedBlob[], options?: CallOptions): AsyncIterable<BlobBlock>;
+  readBlocks?(blobs: Iterable<WantedBlob>, options?: CallOptions): AsyncIterable<BlobBlock>;
 }

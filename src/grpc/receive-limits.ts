@@ -24,7 +24,7 @@ const MESSAGE_LIMITS: readonly (readonly [path: string, bytes: number])[] = [
   [".BlobService/Put", 4 * MIB],
   [".ByteStream/Write", 4 * MIB],
   [".PathInfoService/Put", 4 * MIB],
-  [".StoreService/ReadBlocks", 512 * KIB],
+  [".StoreService/ReadBlocks", 128 * KIB],
 ];
 
 /** Bytes of messages held at once, over all calls and connections: those that come in pieces, and those of them that a handler is busy with. */

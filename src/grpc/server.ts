@@ -46,9 +46,9 @@ const MAX_STREAMS = 256;
 /** Bytes that a client may send ahead of what a call has read, and ahead over all its calls. */
 const STREAM_WINDOW_BYTES = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES = 16 * 1024 * 1024;
-/** A connection that is silent for so long is asked whether it is still there, and given so long to answer. */
+/** A connection is asked whether it is still there so often, and given so long to answer: on a slow line that comes behind megabytes. Calls have their own idle time. */
 const KEEPALIVE_MILLISECONDS = 60_000;
-const KEEPALIVE_TIMEOUT_MILLISECONDS = 20_000;
+const KEEPALIVE_TIMEOUT_MILLISECONDS = 300_000;
 const PENDING_UPLOAD_MILLISECONDS = 120_000;
 const MAX_PENDING_UPLOADS = 256;
 

@@ -13,22 +13,27 @@ export function wantedToProto(blobs: readonly WantedBlob[]): MessageInitShape<ty
   return { digests: concatBytes(blobs.map(({ digest }) => digest)), sizes };
 }
 
-/** @throws NarborError ERR_INVALID */
-export function wantedFromProto({ digests, sizes }: ReadBlocksRequest): readonly WantedBlob[] {
+/** Made as they are read: there may be thousands of calls that ask for thousands. @throws NarborError ERR_INVALID, before the first is given */
+export function wantedFromProto({ digests, sizes }: ReadBlocksRequest): Iterable<WantedBlob> {
   const count = digests.length / DIGEST_LENGTH;
   if (!Number.isInteger(count) || count < 1 || count > MAX_WANTED_BLOBS) {
     throw new NarborError("ERR_INVALID", `Cannot read blocks: found ${digests.length} bytes of digests, expected ${DIGEST_LENGTH} for each of 1 to ${MAX_WANTED_BLOBS} blobs`);
   }
   if (count > 1 || sizes.length > 0) checkSizes(sizes, count);
-  return Array.from({ length: count }, (_, index) => {
+  return wantedBlobs(digests, sizes);
+}
+
+function* wantedBlobs(digests: Uint8Array, sizes: readonly bigint[]): Generator<WantedBlob, void, undefined> {
+  for (let index = 0; index * DIGEST_LENGTH < digests.length; index++) {
     const size = sizes[index];
-    return { digest: toB3Digest(digests.subarray(index * DIGEST_LENGTH, (index + 1) * DIGEST_LENGTH)), size: size === undefined ? undefined : Number(size) };
-  });
+    yield { digest: toB3Digest(digests.subarray(index * DIGEST_LENGTH, (index + 1) * DIGEST_LENGTH)), size: size === undefined ? undefined : Number(size) };
+  }
 }
 
 function checkSizes(sizes: readonly bigint[], count: number): void {
   if (sizes.length !== count) throw new NarborError("ERR_INVALID", `Cannot read blocks: found ${sizes.length} sizes for ${count} blobs`);
   const total = sizes.reduce((sum, size) => sum + size, 0n);
+  if (total > BigInt(Number.MAX_SAFE_INTEGER)) throw new NarborError("ERR_INVALID", `Cannot read blocks: no blob has ${total} bytes`);
   if (count > 1 && total > BigInt(MAX_WANTED_BYTES)) throw new NarborError("ERR_INVALID", `Cannot read blocks: the blobs have ${total} bytes, at most ${MAX_WANTED_BYTES} may go together`);
 }
 

@@ -50,7 +50,8 @@ describe("ReadBlocks", () => {
     ["several without sizes", asking(new Uint8Array(64))],
     ["fewer sizes than digests", asking(new Uint8Array(64), [1])],
     ["several that have more than 16 MiB together", asking(new Uint8Array(64), [16 * 1024 * 1024, 1])],
-    ["more than 8,192", asking(new Uint8Array(32 * 8193), Array.from({ length: 8193 }, () => 1))],
+    ["a size that no blob can have", message(lengthField(1, new Uint8Array(32)), Buffer.from([0x10, ...Array.from({ length: 9 }, () => 0xff), 0x01]))],
+    ["more than 2,048", asking(new Uint8Array(32 * 2049), Array.from({ length: 2049 }, () => 1))],
   ] as const)("of %s is INVALID_ARGUMENT", async ([, request]) => {
     await using opened = await openPacks()();
     expect((await (await clientOf(opened.service)).call(READ_BLOCKS, [request])).status).toBe(STATUS.INVALID_ARGUMENT);

@@ -34,7 +34,7 @@ const READ_BATCH_COUNT = 2048;
 const READ_BATCHES_AHEAD = 6;
 /** The same of blobs that come in blocks: in each call, a block at the beginning and one at the end are most likely in another call too. */
 const BLOCKS_BATCH_BYTES = 4 * 1024 * 1024;
-const BLOCKS_BATCHES_AHEAD = 4;
+const BLOCKS_BATCHES_AHEAD = 3;
 const SINGLE_READS_AHEAD = 64;
 
 export class GrpcBlobService implements BlobService {

@@ -20,7 +20,7 @@ const ATTEMPTS = 6;
 const FIRST_PAUSE_MILLISECONDS = 100;
 const LONGEST_PAUSE_MILLISECONDS = 2000;
 /** Bytes that the server may send ahead of what a call has read. */
-const WINDOW_BYTES = 8 * 1024 * 1024;
+const WINDOW_BYTES = 4 * 1024 * 1024;
 /** Largest message that is taken; servers send their largest directory whole. */
 const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
 
@@ -180,6 +180,8 @@ export class RpcChannel {
       "grpc.min_reconnect_backoff_ms": FIRST_PAUSE_MILLISECONDS,
       "grpc.max_reconnect_backoff_ms": LONGEST_PAUSE_MILLISECONDS,
       "grpc.keepalive_time_ms": 60_000,
+      // On a slow line the answer comes behind all that windows let the server send. What is waited for has a deadline of its own.
+      "grpc.keepalive_timeout_ms": 300_000,
       "grpc.enable_channelz": 0,
       // What is tried again is decided here.
       "grpc.enable_retries": 0,

@@ -26,6 +26,8 @@ const BLOBS_AHEAD = 64;
 
 /** Blobs that are looked up together before they are read. */
 const BLOBS_PER_LOOKUP = 256;
+/** The same of blobs that are given in blocks, of which several hundred may be in one. */
+const WANTED_PER_LOOKUP = 1024;
 
 /** A block that some chunks are wanted of. */
 interface WantedBlock {
@@ -147,20 +149,41 @@ export class PacksBlobService implements BlobService {
     }
   }
 
-  async *readBlocks(blobs: readonly WantedBlob[], options?: CallOptions): AsyncGenerator<BlobBlock, void, undefined> {
+  async *readBlocks(blobs: Iterable<WantedBlob>, options?: CallOptions): AsyncGenerator<BlobBlock, void, undefined> {
     this.#core.check(options);
-    const places = this.#core.index.lookUp(() => this.#findWanted(blobs));
-    for await (const block of mapConcurrent(this.#wantedBlocks(places), CHUNKS_AHEAD, (wanted) => this.#readWanted(wanted))) {
-      this.#core.check(options);
-      yield block;
+    const iterator = blobs[Symbol.iterator]();
+    for (let count = 0; ; count += WANTED_PER_LOOKUP) {
+      const group: WantedBlob[] = [];
+      while (group.length < WANTED_PER_LOOKUP) {
+        const next = iterator.next();
+        if (next.done === true) break;
+        group.push(next.value);
+      }
+      if (group.length === 0) return;
+      const places = await this.#core.inTurn(() => this.#core.index.lookUp(() => this.#findWanted(group, count)), options);
+      for (const wanted of this.#wantedBlocks(places)) {
+        // Given back when whoever reads has taken it.
+        const release = await this.#core.blockRoom.acquire(wanted.location.blockLength, options?.signal);
+        try {
+          this.#core.check(options);
+          yield await this.#readWanted(wanted);
+        } finally {
+          release();
+        }
+      }
     }
   }
 
-  /** The blocks that they lie in, each once, and the blobs that were cut, in the order of need. */
-  #findWanted(blobs: readonly WantedBlob[]): readonly (WantedBlock | WantedSplitBlob)[] {
+  /**
+   * The blocks that they lie in, each once, and the blobs that were cut, in the order of need.
+   *
+   * @param count of the blobs that were wanted before these
+   */
+  #findWanted(blobs: readonly WantedBlob[], count: number): readonly (WantedBlock | WantedSplitBlob)[] {
     const blocks = new Map<string, WantedBlock>();
     const places: (WantedBlock | WantedSplitBlob)[] = [];
-    for (const [blob, { digest, size }] of blobs.entries()) {
+    for (const [index, { digest, size }] of blobs.entries()) {
+      const blob = count + index;
       const location = this.#core.index.chunk(digest);
       const pieces = location === undefined ? this.#core.index.splitBlob(digest) : [{ digest, length: location.length }];
       if (pieces === undefined) throw notStored(digest);

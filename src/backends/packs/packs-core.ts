@@ -1,8 +1,12 @@
 import type { CallOptions } from "../../castore/call-options.ts";
+import { nextTurn } from "../../concurrency/next-turn.ts";
+import { Semaphore } from "../../concurrency/semaphore.ts";
 import { NarborError } from "../../errors.ts";
 import type { IndexDatabase } from "./index-database.ts";
 import type { PackFiles } from "./pack-files.ts";
 import type { Group, PackWriter } from "./pack-writer.ts";
+
+const BLOCK_ROOM_BYTES = 64 * 1024 * 1024;
 
 /** What the services of one open store share. */
 export class PacksCore {
@@ -11,6 +15,9 @@ export class PacksCore {
   readonly index: IndexDatabase;
   readonly files: PackFiles;
   readonly writer: PackWriter;
+  /** Bytes of blocks that wait to be taken by those who read them as they are: there may be a thousand who take their time. */
+  readonly blockRoom = new Semaphore(BLOCK_ROOM_BYTES);
+  readonly #turns = new Semaphore(1);
   readonly #packNames = new Map<number, string>();
   #closed = false;
 
@@ -25,6 +32,19 @@ export class PacksCore {
   check(options: CallOptions | undefined): void {
     if (this.#closed) throw new NarborError("ERR_CLOSED", "The store is closed");
     options?.signal?.throwIfAborted();
+  }
+
+  /** Do synchronous work that takes milliseconds when it is its turn: a thousand who come at once leave the event loop its turns. */
+  async inTurn<T>(work: () => T, options: CallOptions | undefined): Promise<T> {
+    const release = await this.#turns.acquire(1, options?.signal);
+    try {
+      this.check(options);
+      const result = work();
+      await nextTurn();
+      return result;
+    } finally {
+      release();
+    }
   }
 
   close(): void {

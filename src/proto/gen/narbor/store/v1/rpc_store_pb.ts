@@ -599,7 +599,7 @@ export const ClearComputedResponseSchema: GenMessage<ClearComputedResponse> = /*
  */
 export type ReadBlocksRequest = Message<"narbor.store.v1.ReadBlocksRequest"> & {
   /**
-   * Digests of 1 to 8192 blobs, 32 bytes each, one behind the other; each blob once.
+   * Digests of 1 to 2048 blobs, 32 bytes each, one behind the other; each blob once.
    *
    * @generated from field: bytes digests = 1;
    */
