@@ -52,8 +52,13 @@ export class NarPlans {
       return await waitFor(known.plan, options);
     }
     this.#forget(key);
-    const kept: Kept = { plan: this.#make(root, key), bytes: 0, plannedAt: 0 };
+    const planned = this.#make(root);
+    const kept: Kept = { plan: planned.then(({ plan }) => plan), bytes: 0, plannedAt: 0 };
     this.#kept.set(key, kept);
+    planned.then(
+      ({ bytes }) => this.#keep(key, kept, bytes),
+      () => this.#forget(key, kept),
+    );
     return await waitFor(kept.plan, options);
   }
 
@@ -67,21 +72,14 @@ export class NarPlans {
     }
   }
 
-  async #make(root: Node, key: string): Promise<RenderPlan> {
-    try {
-      const tree = await loadTree(root, this.#services.directories);
-      const plan = await planTree(tree, this.#services);
-      this.#planned(key, treeBytes(tree));
-      return plan;
-    } catch (error) {
-      this.#forget(key);
-      throw error;
-    }
+  async #make(root: Node): Promise<{ readonly plan: RenderPlan; readonly bytes: number }> {
+    const tree = await loadTree(root, this.#services.directories);
+    return { plan: await planTree(tree, this.#services), bytes: treeBytes(tree) };
   }
 
-  #planned(key: string, bytes: number): void {
-    const kept = this.#kept.get(key);
-    if (kept === undefined) return;
+  #keep(key: string, kept: Kept, bytes: number): void {
+    // Forgotten meanwhile, or planned anew.
+    if (this.#kept.get(key) !== kept) return;
     kept.bytes = bytes;
     kept.plannedAt = performance.now();
     this.#bytes += bytes;
@@ -91,8 +89,10 @@ export class NarPlans {
     }
   }
 
-  #forget(key: string): void {
-    this.#bytes -= this.#kept.get(key)?.bytes ?? 0;
+  /** @param kept only if it is this one */
+  #forget(key: string, kept = this.#kept.get(key)): void {
+    if (kept === undefined || this.#kept.get(key) !== kept) return;
+    this.#bytes -= kept.bytes;
     this.#kept.delete(key);
   }
 }
