@@ -6,21 +6,25 @@ import { nextTurn } from "./next-turn.ts";
  *
  * @param maxSize most that the sizes of a group's items come to; a larger item is a group of its own
  * @param maxCount most items in a group
+ * @param firstSize as `maxSize`, for the first group; those that follow may be twice as large as the one before
  */
 export async function* batched<T extends { readonly size: number }>(
   source: Iterable<T> | AsyncIterable<T>,
   maxSize: number,
   maxCount: number,
+  firstSize = maxSize,
 ): AsyncGenerator<readonly T[], void, undefined> {
   const iterator = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
   let batch: T[] = [];
   let size = 0;
+  let sizeLimit = Math.min(firstSize, maxSize);
   let next: IteratorResult<T> | Promise<IteratorResult<T>> | undefined;
   let isDone = false;
   const take = (): readonly T[] => {
     const taken = batch;
     batch = [];
     size = 0;
+    sizeLimit = Math.min(2 * sizeLimit, maxSize);
     return taken;
   };
   try {
@@ -34,7 +38,7 @@ export async function* batched<T extends { readonly size: number }>(
       }
       next = undefined;
       if (result.done === true) break;
-      if (batch.length > 0 && (size + result.value.size > maxSize || batch.length >= maxCount)) yield take();
+      if (batch.length > 0 && (size + result.value.size > sizeLimit || batch.length >= maxCount)) yield take();
       batch.push(result.value);
       size += result.value.size;
     }

@@ -22,6 +22,12 @@ test.for([
   expect(sizesOf(await collectItems(batched(items(...sizes), 10, groups)))).toEqual(expected);
 });
 
+test("batched() begins with a small group where it is told to, and doubles it up to the largest", async () => {
+  const ones = items(...Array.from({ length: 25 }, () => 1));
+  expect((await collectItems(batched(ones, 10, 100, 2))).map((batch) => batch.length)).toEqual([2, 4, 8, 10, 1]);
+  expect((await collectItems(batched(ones, 10, 100, 20))).map((batch) => batch.length)).toEqual([10, 10, 5]);
+});
+
 test("batched() keeps every item, in order, and to both limits", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(fc.nat(20)), fc.integer({ min: 1, max: 30 }), fc.integer({ min: 1, max: 5 }), fc.boolean(), async (sizes, maxSize, maxCount, isAsync) => {

@@ -34,6 +34,8 @@ const READ_BATCH_COUNT = 2048;
 const READ_BATCHES_AHEAD = 6;
 /** The same of blobs that come in blocks: in each call, a block at the beginning and one at the end are most likely in another call too. */
 const BLOCKS_BATCH_BYTES = 4 * 1024 * 1024;
+/** The first batch is small: on a slow line, those behind it share what there is with it. */
+const FIRST_BLOCKS_BATCH_BYTES = 128 * 1024;
 const BLOCKS_BATCHES_AHEAD = 3;
 const SINGLE_READS_AHEAD = 64;
 
@@ -120,7 +122,10 @@ export class GrpcBlobService implements BlobService {
     options: CallOptions | undefined,
   ): AsyncGenerator<readonly (Uint8Array | NarborError)[], void, undefined> {
     if (maxBatchBytes === undefined) return mapConcurrent(wanted, SINGLE_READS_AHEAD, async (blob) => [await this.#readOne(blob, options)]);
-    if (readsBlocks) return mapConcurrent(batched(wanted, BLOCKS_BATCH_BYTES, MAX_WANTED_BLOBS), BLOCKS_BATCHES_AHEAD, (batch) => this.#readBlocks(batch, options));
+    if (readsBlocks) {
+      const batches = batched(wanted, BLOCKS_BATCH_BYTES, MAX_WANTED_BLOBS, FIRST_BLOCKS_BATCH_BYTES);
+      return mapConcurrent(batches, BLOCKS_BATCHES_AHEAD, (batch) => this.#readBlocks(batch, options));
+    }
     return mapConcurrent(batched(wanted, READ_BATCH_BYTES, READ_BATCH_COUNT), READ_BATCHES_AHEAD, async (batch) =>
       // One that is too large for a batch is alone in its own.
       (batch[0]?.size ?? 0) > maxBatchBytes ? await Promise.all(batch.map((blob) => this.#readOne(blob, options))) : await batchRead(this.#core, batch, options),
