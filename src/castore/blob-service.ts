@@ -21,12 +21,17 @@ export function blobRefKey({ digest, size }: BlobRef): string {
 /** A whole blob in memory whose digest was computed from its bytes: only `toSmallBlob` makes one, so no one need hash it again. */
 export interface SmallBlob extends BlobRef {
   readonly bytes: Uint8Array;
+  /**
+   * What stands in an archive between the blob that is put before this one, of those that are not empty, and this one. A store that keeps blobs together may keep
+   * it with them, and need not.
+   */
+  readonly framing?: Uint8Array | undefined;
   readonly [hashed]: true;
 }
 
 /** Name `bytes` by their BLAKE3. The bytes must not change afterwards. */
-export function toSmallBlob(bytes: Uint8Array): SmallBlob {
-  return { digest: toB3Digest(blake3(bytes)), size: bytes.length, bytes } as SmallBlob;
+export function toSmallBlob(bytes: Uint8Array, framing?: Uint8Array): SmallBlob {
+  return { digest: toB3Digest(blake3(bytes)), size: bytes.length, bytes, framing } as SmallBlob;
 }
 
 /** A blob larger than this is put and read as a stream; `putMany` and `readMany` are for the others. */

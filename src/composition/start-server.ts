@@ -21,6 +21,8 @@ export interface ServerOptions {
   /** Bytes of a NAR, decompressed. */
   readonly maxNarBytes: number;
   readonly priority: number;
+  /** How narinfos have NARs served, where there is a choice. */
+  readonly narCompression: "zstd" | "none";
   readonly idleMilliseconds: number;
   /** Of the program. */
   readonly version: string;
@@ -41,12 +43,12 @@ export interface RunningServer {
 
 /** @throws NarborError ERR_UNAVAILABLE when an address cannot be listened at */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { store, listen, grpcListen, requireReferences, maxUploads, maxNarBytes, priority, idleMilliseconds, onFault } = options;
+  const { store, listen, grpcListen, requireReferences, maxUploads, maxNarBytes, priority, narCompression, idleMilliseconds, onFault } = options;
   const allowsWrites = (address: ListenAddress): boolean => options.allowAnonymousWrites || isLocal(address);
   const grpcFor = (address: ListenAddress): GrpcServer =>
     createGrpcServer({ store, allowWrites: allowsWrites(address), version: options.version, idleMilliseconds, onFault });
   const grpc = grpcFor(listen);
-  const app = createApp({ store, allowWrites: allowsWrites(listen), requireReferences, maxUploads, maxNarBytes, priority });
+  const app = createApp({ store, allowWrites: allowsWrites(listen), requireReferences, maxUploads, maxNarBytes, priority, narCompression });
   const http = await startHttpServer({ host: listen.host, port: listen.port, app, idleMilliseconds, onFault, onHttp2: (connection: Socket) => grpc.accept(connection) });
   const stopFirst = async (graceMilliseconds: number): Promise<void> => {
     await Promise.all([http.stop(graceMilliseconds), grpc.stop(graceMilliseconds)]);

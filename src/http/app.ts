@@ -29,6 +29,8 @@ export interface AppOptions {
   readonly maxUploads?: number;
   /** The cache's `Priority`: clients ask lower ones first, and cache.nixos.org is 40. */
   readonly priority: number;
+  /** How narinfos have NARs served: in zstd frames where they are stored so, or as they are. @default "zstd" */
+  readonly narCompression?: "zstd" | "none";
 }
 
 /** Answers requests. Whatever it throws is to become an error's answer. */
@@ -55,13 +57,13 @@ export function createApp(options: AppOptions): App {
   };
 }
 
-async function read(request: HttpRequest, { store, allowWrites, priority }: AppOptions, plans: NarPlans): Promise<HttpAnswer> {
+async function read(request: HttpRequest, { store, allowWrites, priority, narCompression }: AppOptions, plans: NarPlans): Promise<HttpAnswer> {
   const { path } = request;
   if (path === "nix-cache-info") {
     return { status: 200, headers: { "content-type": "text/x-nix-cache-info" }, body: formatNixCacheInfo({ storeDir: STORE_DIR, wantMassQuery: true, priority }) };
   }
   const narInfoHash = hashPartOf(path, ".narinfo");
-  if (narInfoHash !== undefined) return await getNarInfo(request, narInfoHash, store);
+  if (narInfoHash !== undefined) return await getNarInfo(request, narInfoHash, store, narCompression === "none" ? undefined : plans);
   const narFile = parseNarFileName(path);
   if (narFile !== undefined) return await getNarFile(request, narFile, store, plans);
   const [, entry] = /^nar\/(?:snix|tvix)-castore\/([^/]+)$/.exec(path) ?? [];

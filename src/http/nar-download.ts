@@ -12,6 +12,7 @@ import { parseByteRange } from "./byte-range.ts";
 import type { HttpAnswer, HttpRequest } from "./exchange.ts";
 import { textAnswer } from "./exchange.ts";
 import type { NarFileName } from "./nar-file-name.ts";
+import { FRAMED_SUFFIX } from "./nar-file-name.ts";
 
 const NAR_TYPE = "application/x-nix-nar";
 /** The name says what the bytes are, so they never change. */
@@ -23,6 +24,8 @@ export async function getNarFile(request: HttpRequest, name: NarFileName, store:
   const uploaded = await store.nars.byFileHash(name.sha256, { signal });
   const nar = name.suffix === "" && (uploaded === undefined || uploaded.codec === "none") ? await store.nars.byNarHash(name.sha256, { signal }) : undefined;
   if (nar !== undefined) return await answerNar(request, nar.root, nar.narSize, `"${encodeNix32(nar.narSha256)}"`, plans);
+  // One that was uploaded as it is has the same name.
+  if (name.suffix === FRAMED_SUFFIX && (uploaded === undefined || uploaded.codec === "none")) return await answerFramedNar(request, name.sha256, store, plans);
   if (uploaded === undefined) throw new NarborError("ERR_NOT_FOUND", "There is no such NAR here");
   return await answerUploadedFile(request, uploaded, plans);
 }
@@ -49,27 +52,42 @@ export async function getCastoreNar(request: HttpRequest, entry: string, plans: 
   return await answerNar(request, root, Number(size), `"${toBase64Url(encodeEntry(root))}"`, plans);
 }
 
+/** `nar/<NarHash>.nar.zst`: in the frames in which it is stored. */
+async function answerFramedNar(request: HttpRequest, narSha256: Uint8Array, store: Store, plans: NarPlans): Promise<HttpAnswer> {
+  const { signal } = request;
+  const nar = await store.nars.byNarHash(narSha256, { signal });
+  const plan = nar && (await plans.planFramed(nar.root, nar.narSize, { signal }));
+  if (nar === undefined || plan === undefined) throw new NarborError("ERR_NOT_FOUND", "There is no such NAR here");
+  return answerRange(request, plan.size, `"${encodeNix32(narSha256)}-zstd"`, (range) => plans.renderFramed(nar.root, plan, "zstd", { signal, ...range }));
+}
+
 /** Everything the NAR needs is looked up before the headers go out. */
 async function answerNar(request: HttpRequest, root: Node, narSize: number, etag: string, plans: NarPlans): Promise<HttpAnswer> {
   const { signal } = request;
+  const framed = await plans.planFramed(root, narSize, { signal });
+  if (framed?.narSize === narSize) return answerRange(request, narSize, etag, (range) => plans.renderFramed(root, framed, "nar", { signal, ...range }));
   const plan = await plans.plan(root, { signal });
   if (plan.size !== narSize) {
     throw new NarborError("ERR_NOT_FOUND", `There is no such NAR here: the tree's NAR has ${plan.size} bytes, not ${narSize}`);
   }
+  return answerRange(request, narSize, etag, (range) => plans.render(root, plan, { signal, ...range }));
+}
+
+function answerRange(request: HttpRequest, size: number, etag: string, render: (range: { readonly start: number; readonly end: number }) => AsyncIterable<Uint8Array>): HttpAnswer {
   const headers = { "content-type": NAR_TYPE, "accept-ranges": "bytes", "cache-control": IMMUTABLE, etag };
   if (request.headers["if-none-match"]?.split(",").some((tag) => tag.trim().replace(/^W\//, "") === etag || tag.trim() === "*") === true) return { status: 304, headers };
   const ifRange = request.headers["if-range"];
-  const range = ifRange === undefined || ifRange === etag ? parseByteRange(request.headers.range, narSize) : undefined;
-  if (range === "unsatisfiable") return textAnswer(416, `The NAR has ${narSize} bytes\n`, { ...headers, "content-type": "text/plain", "content-range": `bytes */${narSize}` });
-  const { start, end } = range ?? { start: 0, end: narSize };
+  const range = ifRange === undefined || ifRange === etag ? parseByteRange(request.headers.range, size) : undefined;
+  if (range === "unsatisfiable") return textAnswer(416, `There are ${size} bytes\n`, { ...headers, "content-type": "text/plain", "content-range": `bytes */${size}` });
+  const { start, end } = range ?? { start: 0, end: size };
   return {
     status: range === undefined ? 200 : 206,
     headers: {
       ...headers,
       "content-length": end - start,
-      ...(range !== undefined && { "content-range": `bytes ${start}-${end - 1}/${narSize}` }),
+      ...(range !== undefined && { "content-range": `bytes ${start}-${end - 1}/${size}` }),
     },
-    body: plans.render(root, plan, { signal, start, end }),
+    body: render({ start, end }),
   };
 }
 

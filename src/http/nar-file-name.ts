@@ -21,7 +21,10 @@ export function parseNarFileName(path: string): NarFileName | undefined {
   }
 }
 
-/** Where we serve a NAR: by its NarHash, uncompressed. Clients remember these for 30 days. */
-export function narUrl(narSha256: Uint8Array): string {
-  return `nar/${encodeNix32(narSha256)}.nar`;
+/** Of a NAR in zstd frames. */
+export const FRAMED_SUFFIX = ".zst";
+
+/** Where we serve a NAR: by its NarHash. Clients remember these for 30 days. */
+export function narUrl(narSha256: Uint8Array, suffix: "" | typeof FRAMED_SUFFIX = ""): string {
+  return `nar/${encodeNix32(narSha256)}.nar${suffix}`;
 }

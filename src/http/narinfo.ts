@@ -11,16 +11,17 @@ import { formatNarInfo, parseNarInfo } from "../nix/narinfo.ts";
 import { encodeNix32 } from "../nix/nix32.ts";
 import { equalStorePaths, formatStorePath, parseStorePathHashPart, storePathHashPart } from "../nix/store-path.ts";
 import { knownNar } from "../render/known-nar.ts";
+import type { NarPlans } from "../render/nar-plans.ts";
 import { narListing } from "../render/nar-listing.ts";
 import { loadTree } from "../render/tree.ts";
 import type { NarRecord } from "../store/nar-index.ts";
 import { equalNars } from "../store/nar-index.ts";
 import { checkMergedPathInfo, checkPathInfoCounts, narInfoFromPathInfo, pathInfoFromNarInfo } from "../store/path-info.ts";
-import type { PathInfo } from "../store/path-info.ts";
+import type { PathInfo, ServedNar } from "../store/path-info.ts";
 import type { Store } from "../store/store.ts";
 import type { HttpAnswer, HttpRequest } from "./exchange.ts";
 import { textAnswer } from "./exchange.ts";
-import { narUrl, parseNarFileName } from "./nar-file-name.ts";
+import { FRAMED_SUFFIX, narUrl, parseNarFileName } from "./nar-file-name.ts";
 
 const NARINFO_LIMIT = 2 * 1024 * 1024;
 /** A listing is made from the tree when it is asked for; what a client sends is read to its end and let go. */
@@ -31,13 +32,24 @@ export interface NarInfoPolicy {
   readonly requireReferences: boolean;
 }
 
-/** `GET` and `HEAD` of `<hash>.narinfo`: what is known of the path, with our own URL. */
-export async function getNarInfo(request: HttpRequest, hashPart: string, store: Store): Promise<HttpAnswer> {
+/**
+ * `GET` and `HEAD` of `<hash>.narinfo`: what is known of the path, with our own URL.
+ *
+ * @param plans where NARs are to be served in frames
+ */
+export async function getNarInfo(request: HttpRequest, hashPart: string, store: Store, plans: NarPlans | undefined): Promise<HttpAnswer> {
   const pathInfo = await findPathInfo(request, hashPart, store);
   await checkNarIsKnown(pathInfo, store, request);
-  const { narSha256, narSize } = pathInfo;
-  const served = { url: narUrl(narSha256), compression: "none", fileHash: narSha256, fileSize: narSize };
+  const served = await servedNar(pathInfo, plans, request);
   return { status: 200, headers: { "content-type": "text/x-nix-narinfo" }, body: formatNarInfo(narInfoFromPathInfo(pathInfo, served)) };
+}
+
+/** In frames where there are some, which are a third of the bytes and cost nothing. */
+async function servedNar(nar: PathInfo, plans: NarPlans | undefined, { signal }: HttpRequest): Promise<ServedNar> {
+  const { narSha256, narSize } = nar;
+  const framed = await plans?.framedFile(nar, { signal });
+  if (framed === undefined) return { url: narUrl(narSha256), compression: "none", fileHash: narSha256, fileSize: narSize };
+  return { url: narUrl(narSha256, FRAMED_SUFFIX), compression: "zstd", ...framed };
 }
 
 /** `PUT <hash>.narinfo`: the NAR is here already, and this says what store path it is. */

@@ -39,6 +39,9 @@ const REMEMBERED_DIGESTS = 65_536;
 interface Batch {
   readonly memory: Uint8Array;
   used: number;
+  /** Where the framing begins of the file that memory was asked for last, and the file; undefined when what comes before it is not known. */
+  framingStart: number | undefined;
+  fileStart: number;
   readonly blobs: SmallBlob[];
   /** One for each blob. */
   readonly tallies: BlobTally[];
@@ -61,6 +64,8 @@ export class BlobUploader {
   tally: BlobTally = { newBytes: 0, sharedBytes: 0 };
   #sent = new Set<string>();
   #sentBefore = new Set<string>();
+  /** Whether the file before was not sent, since it had been already: then no one can put the next one behind it. */
+  #isRepeated = false;
   #batch: Batch | undefined;
 
   constructor(blobs: Pick<BlobService, "putMany" | "put">, stop: LinkedSignal, options: BlobUploaderOptions = {}) {
@@ -75,22 +80,28 @@ export class BlobUploader {
   /**
    * Memory for a small file's `size` bytes, to be filled and then handed to `addSmall` before the next is asked for.
    * A promise when it must be waited for. The memory is the batch's own, so that a file does not keep the network buffer it came in.
+   *
+   * @param framing see `SmallBlob`; it must not change until the memory is there
    */
-  reserve(size: number): Uint8Array | Promise<Uint8Array> {
+  reserve(size: number, framing?: Uint8Array): Uint8Array | Promise<Uint8Array> {
+    const known = this.#isRepeated ? undefined : framing;
+    const length = size + (known?.length ?? 0);
     const batch = this.#batch;
-    if (batch !== undefined && batch.memory.length - batch.used >= size) return batch.memory.subarray(batch.used, batch.used + size);
-    return this.#reserveInNewBatch(size);
+    if (batch !== undefined && batch.memory.length - batch.used >= length) return reserveIn(batch, size, known);
+    return this.#reserveInNewBatch(size, known);
   }
 
   /** Hash a small file and send it with its batch, unless this import sent it already. */
   addSmall(bytes: Uint8Array): B3Digest {
-    const blob = toSmallBlob(bytes);
     const batch = this.#batch;
     if (batch === undefined) throw new TypeError("addSmall() without reserve()");
-    if (this.#remember(blob.digest)) {
+    const blob = toSmallBlob(bytes, batch.framingStart === undefined ? undefined : batch.memory.subarray(batch.framingStart, batch.fileStart));
+    const isNew = this.#remember(blob.digest);
+    if (bytes.length > 0) this.#isRepeated = !isNew;
+    if (isNew) {
       batch.blobs.push(blob);
       batch.tallies.push(this.tally);
-      batch.used += bytes.length;
+      batch.used = batch.fileStart + bytes.length;
       if (batch.blobs.length >= BATCH_COUNT) this.#send();
     } else this.tally.sharedBytes += bytes.length;
     return blob.digest;
@@ -158,14 +169,14 @@ export class BlobUploader {
     this.#stop.signal.throwIfAborted();
   }
 
-  async #reserveInNewBatch(size: number): Promise<Uint8Array> {
+  async #reserveInNewBatch(size: number, framing: Uint8Array | undefined): Promise<Uint8Array> {
     this.#send();
-    const length = Math.max(size, Math.min(BATCH_BYTES, this.#memoryLimit));
+    const length = Math.max(size + (framing?.length ?? 0), Math.min(BATCH_BYTES, this.#memoryLimit));
     const release = await this.#memory.acquire(length, this.#stop.signal);
     // Not zeroed: only what was filled is ever looked at.
     const memory = Buffer.allocUnsafeSlow(length);
-    this.#batch = { memory, used: 0, blobs: [], tallies: [], release };
-    return memory.subarray(0, size);
+    this.#batch = { memory, used: 0, framingStart: undefined, fileStart: 0, blobs: [], tallies: [], release };
+    return reserveIn(this.#batch, size, framing);
   }
 
   #send(): void {
@@ -213,4 +224,11 @@ export class BlobUploader {
     this.#sent.add(key);
     return true;
   }
+}
+
+function reserveIn(batch: Batch, size: number, framing: Uint8Array | undefined): Uint8Array {
+  if (framing !== undefined) batch.memory.set(framing, batch.used);
+  batch.framingStart = framing && batch.used;
+  batch.fileStart = batch.used + (framing?.length ?? 0);
+  return batch.memory.subarray(batch.fileStart, batch.fileStart + size);
 }

@@ -11,9 +11,11 @@ export interface ContentReader {
 /**
  * Read a whole small file and hand it to the uploader; a promise only when bytes or memory must be waited for, which for most files is not so. The event that
  * ends it has been taken.
+ *
+ * @param framing see `SmallBlob`
  */
-export function uploadSmallFile(reader: ContentReader, uploader: BlobUploader, size: number): B3Digest | Promise<B3Digest> {
-  const memory = uploader.reserve(size);
+export function uploadSmallFile(reader: ContentReader, uploader: BlobUploader, size: number, framing?: Uint8Array): B3Digest | Promise<B3Digest> {
+  const memory = uploader.reserve(size, framing);
   if (!(memory instanceof Uint8Array)) return readOn(reader, uploader, memory, 0);
   const filled = fill(reader, memory, 0);
   return filled === undefined ? uploader.addSmall(memory) : readOn(reader, uploader, memory, filled);

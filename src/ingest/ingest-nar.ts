@@ -86,7 +86,7 @@ async function readTree(reader: NarReader, stack: DirectoryStack, uploader: Blob
           break;
         case "file": {
           const { name, size, executable } = event;
-          const upload = size < threshold ? uploadSmallFile(reader, uploader, size) : uploader.addLarge(fileContents(reader));
+          const upload = size < threshold ? uploadSmallFile(reader, uploader, size, size === 0 ? undefined : reader.framing()) : uploader.addLarge(fileContents(reader));
           stack.add(name, { type: "file", digest: upload instanceof Promise ? await upload : upload, size, executable });
           break;
         }

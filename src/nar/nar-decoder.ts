@@ -15,6 +15,8 @@ import { encodeTags, paddingLength } from "./nar-token.ts";
 
 /** Longest tag that is read to be named in an error. */
 const MAX_TAG_LENGTH = 32;
+/** Longest framing that is kept: what stands between two files is a few hundred bytes, unless there are many symlinks or directories. */
+const MAX_FRAMING_LENGTH = 4096;
 /** The high half of a length above this is beyond 2^53. */
 const MAX_HIGH_HALF = 0x1f_ffff;
 
@@ -74,15 +76,31 @@ export class NarDecoder {
   #executable = false;
   #size = 0;
   #remaining = 0;
+  /** Position in the NAR of the first byte after the contents of the file before, and the bytes from there up to `#base`; undefined when they are too many. */
+  #framingStart = 0;
+  #framingHead: Uint8Array | undefined = NO_NAME;
 
   /** Bytes consumed so far. */
   get position(): number {
     return this.#base + this.#offset;
   }
 
+  /**
+   * After a `file` event: the NAR's bytes between the contents of the file before it, of those that are not empty, and its own. Undefined when they
+   * are more than 4 KiB. Valid until the next event is taken.
+   */
+  framing(): Uint8Array | undefined {
+    if (this.#framingHead === undefined) return undefined;
+    const framing = this.#buffer.subarray(Math.max(this.#framingStart - this.#base, 0), this.#offset);
+    if (this.#framingHead.length + framing.length > MAX_FRAMING_LENGTH) return undefined;
+    return this.#framingHead.length === 0 ? framing : concatBytes([this.#framingHead, framing]);
+  }
+
   /** Hand in the next bytes; they must not change until `next` has no event left. */
   push(chunk: Uint8Array): void {
     if (chunk.length === 0) return;
+    // Within contents there is none yet.
+    if (this.#state !== "data" || this.#size === 0) this.#keepFraming();
     const rest = this.#buffer.subarray(this.#offset);
     this.#base += this.#offset;
     this.#offset = 0;
@@ -148,6 +166,10 @@ export class NarDecoder {
         case "data": {
           if (this.#remaining === 0) {
             this.#state = "padding";
+            if (this.#size > 0) {
+              this.#framingStart = this.position;
+              this.#framingHead = NO_NAME;
+            }
             break;
           }
           const bytes = this.#buffer.subarray(this.#offset, this.#offset + this.#remaining);
@@ -251,6 +273,12 @@ export class NarDecoder {
 
   #closeNode(): void {
     this.#state = this.#previousNames.length === 0 ? "done" : "closeEntry";
+  }
+
+  /** Before the bytes that were read are let go. */
+  #keepFraming(): void {
+    const framing = this.framing();
+    this.#framingHead = framing && copyBytes(framing);
   }
 
   #has(length: number): boolean {

@@ -4,9 +4,18 @@ import type { NarEvent } from "./nar-event.ts";
 
 /** The asynchronous shell around `NarDecoder`. Its errors are ERR_NAR_INVALID. */
 export class NarReader extends EventReader<NarEvent> {
+  readonly #decoder: NarDecoder;
+
   /** @param source the NAR's bytes; read once, closed by `close` */
   constructor(source: AsyncIterable<Uint8Array>) {
-    super(new NarDecoder(), source);
+    const decoder = new NarDecoder();
+    super(decoder, source);
+    this.#decoder = decoder;
+  }
+
+  /** See `NarDecoder.framing`. */
+  framing(): Uint8Array | undefined {
+    return this.#decoder.framing();
   }
 }
 

@@ -1,65 +1,69 @@
 /** NARs that are asked for again: by many clients at once, in ranges, or by a client that comes back. */
+import pLimit from "p-limit";
+import { ByteWriter } from "../bytes/byte-writer.ts";
+import type { ArchiveFrames } from "../castore/archive-frames.ts";
 import type { CallOptions } from "../castore/call-options.ts";
-import { encodeEntry } from "../castore/directory-proto.ts";
 import type { Node } from "../castore/node.ts";
-import { untilAborted } from "../concurrency/until-aborted.ts";
+import { Sha256Tap } from "../hash/sha256.ts";
+import type { ComputedCache, ComputedKey } from "../store/computed-cache.ts";
+import type { NarRecord } from "../store/nar-index.ts";
+import type { FramedForm, FramedNar } from "./framed-nar.ts";
+import { planFramedNar, renderFramedNar } from "./framed-nar.ts";
+import type { PlanCacheOptions } from "./plan-cache.ts";
+import { PlanCache } from "./plan-cache.ts";
 import type { TreeServices } from "./render-nar.ts";
 import { planTree } from "./render-nar.ts";
 import type { RenderOptions, RenderPlan } from "./segments.ts";
 import { renderArchive } from "./segments.ts";
 import { loadTree, treeBytes } from "./tree.ts";
 
-export interface NarPlansOptions {
-  /** Bytes of trees that are kept. @default 33554432 (32 MiB) */
-  readonly maxBytes?: number;
-  /** Whether all of a tree is there is looked up again after so long. @default 60000 */
-  readonly maxAgeMilliseconds?: number;
+/** Files that are remembered, what one takes in memory, and how many are read at once to be hashed. */
+const MAX_FILES = 65_536;
+const FILE_BYTES = 300;
+const FILES_HASHED_AT_ONCE = 2;
+const SIZE_LENGTH = 8;
+const HASH_LENGTH = 32;
+/** What a part of a plan takes in memory. */
+const PART_BYTES = 300;
+/** A NAR of less is served as it is: there is nothing to gain. */
+const MIN_FRAMED_BYTES = 16 * 1024;
+/** So much of a NAR may lie elsewhere than in stored frames, and be served as it is. */
+const MAX_BETWEEN_SHARE = 0.5;
+
+export interface NarPlansServices extends TreeServices {
+  readonly computed: Pick<ComputedCache, "get" | "put">;
+  readonly frames?: ArchiveFrames | undefined;
 }
 
-interface Kept {
-  readonly plan: Promise<RenderPlan>;
-  /** 0 until it is planned. */
-  bytes: number;
-  plannedAt: number;
+/** A NAR in frames as a file that is downloaded. */
+export interface FramedFile {
+  /** Bytes. */
+  readonly fileSize: number;
+  /** SHA-256, 32 bytes. */
+  readonly fileHash: Uint8Array;
 }
-
-const DEFAULT_MAX_BYTES = 32 * 1024 * 1024;
-const DEFAULT_MAX_AGE_MILLISECONDS = 60_000;
 
 /** Plans NARs, each once for all who ask for it at the same time, and keeps the plans of the last ones for a while. */
 export class NarPlans {
-  readonly #services: TreeServices;
-  readonly #maxBytes: number;
-  readonly #maxAge: number;
-  /** The last one is the one that was asked for last. */
-  readonly #kept = new Map<string, Kept>();
-  #bytes = 0;
+  readonly #services: NarPlansServices;
+  readonly #plans: PlanCache<RenderPlan>;
+  readonly #framed: PlanCache<FramedNar | undefined>;
+  readonly #files = new PlanCache<FramedFile | undefined>({ maxBytes: MAX_FILES * FILE_BYTES, maxAgeMilliseconds: Infinity });
+  readonly #hashing = pLimit(FILES_HASHED_AT_ONCE);
 
-  constructor(services: TreeServices, options: NarPlansOptions = {}) {
+  constructor(services: NarPlansServices, options?: PlanCacheOptions) {
     this.#services = services;
-    this.#maxBytes = options.maxBytes ?? DEFAULT_MAX_BYTES;
-    this.#maxAge = options.maxAgeMilliseconds ?? DEFAULT_MAX_AGE_MILLISECONDS;
+    this.#plans = new PlanCache(options);
+    this.#framed = new PlanCache(options);
   }
 
-  /** As `planNar`. A caller's signal ends its waiting, and not the planning, which others may wait for. */
+  /** As `planNar`. */
   async plan(root: Node, options?: CallOptions): Promise<RenderPlan> {
-    options?.signal?.throwIfAborted();
-    const key = keyOf(root);
-    const known = this.#kept.get(key);
-    if (known !== undefined && (known.bytes === 0 || performance.now() - known.plannedAt < this.#maxAge)) {
-      this.#kept.delete(key);
-      this.#kept.set(key, known);
-      return await waitFor(known.plan, options);
-    }
-    this.#forget(key);
-    const planned = this.#make(root);
-    const kept: Kept = { plan: planned.then(({ plan }) => plan), bytes: 0, plannedAt: 0 };
-    this.#kept.set(key, kept);
-    planned.then(
-      ({ bytes }) => this.#keep(key, kept, bytes),
-      () => this.#forget(key, kept),
-    );
-    return await waitFor(kept.plan, options);
+    const make = async (): Promise<{ readonly plan: RenderPlan; readonly bytes: number }> => {
+      const tree = await loadTree(root, this.#services.directories);
+      return { plan: await planTree(tree, this.#services), bytes: treeBytes(tree) };
+    };
+    return await this.#plans.plan(root, make, options);
   }
 
   /** As `renderArchive`; a NAR that cannot be rendered is planned anew the next time. */
@@ -67,40 +71,64 @@ export class NarPlans {
     try {
       yield* renderArchive(plan, this.#services, options);
     } catch (error) {
-      this.#forget(keyOf(root));
+      this.#plans.forget(root);
       throw error;
     }
   }
 
-  async #make(root: Node): Promise<{ readonly plan: RenderPlan; readonly bytes: number }> {
-    const tree = await loadTree(root, this.#services.directories);
-    return { plan: await planTree(tree, this.#services), bytes: treeBytes(tree) };
+  /** As `planFramedNar`; undefined where more than half of the NAR lies elsewhere, or it is small, or the store has no frames. */
+  async planFramed(root: Node, narSize: number, options?: CallOptions): Promise<FramedNar | undefined> {
+    const { frames, directories } = this.#services;
+    if (frames === undefined || narSize < MIN_FRAMED_BYTES) return undefined;
+    const make = async (): Promise<{ readonly plan: FramedNar | undefined; readonly bytes: number }> => {
+      const plan = await planFramedNar(await loadTree(root, directories), frames, narSize * MAX_BETWEEN_SHARE);
+      const parts = plan?.parts ?? [];
+      return { plan, bytes: parts.reduce((sum, part) => sum + PART_BYTES * ("segments" in part ? part.segments.length : 1), PART_BYTES) };
+    };
+    return await this.#framed.plan(root, make, options);
   }
 
-  #keep(key: string, kept: Kept, bytes: number): void {
-    // Forgotten meanwhile, or planned anew.
-    if (this.#kept.get(key) !== kept) return;
-    kept.bytes = bytes;
-    kept.plannedAt = performance.now();
-    this.#bytes += bytes;
-    for (const [other, { bytes: size }] of this.#kept) {
-      if (this.#bytes <= this.#maxBytes) break;
-      if (size > 0) this.#forget(other);
+  /** What the NAR in frames is as a file; undefined as for `planFramed`. Read once, and remembered. */
+  async framedFile({ root, narSize, narSha256 }: NarRecord, options?: CallOptions): Promise<FramedFile | undefined> {
+    if (this.#services.frames === undefined || narSize < MIN_FRAMED_BYTES) return undefined;
+    const make = async (): Promise<{ readonly plan: FramedFile | undefined; readonly bytes: number }> => {
+      const key = { kind: "framed-nar", digest: narSha256 };
+      const known = decodeFile(await this.#services.computed.get(key));
+      return { plan: known ?? (await this.#hashing(() => this.#hashFramed(root, narSize, key))), bytes: FILE_BYTES };
+    };
+    return await this.#files.plan(root, make, options);
+  }
+
+  /** As `renderFramedNar`; a NAR that cannot be rendered is planned anew the next time. */
+  async *renderFramed(root: Node, plan: FramedNar, form: FramedForm, options?: RenderOptions): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      yield* renderFramedNar(plan, form, this.#services, options);
+    } catch (error) {
+      this.#framed.forget(root);
+      throw error;
     }
   }
 
-  /** @param kept only if it is this one */
-  #forget(key: string, kept = this.#kept.get(key)): void {
-    if (kept === undefined || this.#kept.get(key) !== kept) return;
-    this.#bytes -= kept.bytes;
-    this.#kept.delete(key);
+  async #hashFramed(root: Node, narSize: number, key: ComputedKey): Promise<FramedFile | undefined> {
+    const start = performance.now();
+    const plan = await this.planFramed(root, narSize);
+    if (plan === undefined) return undefined;
+    const hash = new Sha256Tap();
+    for await (const bytes of this.renderFramed(root, plan, "zstd")) hash.update(bytes);
+    const file = { fileSize: plan.size, fileHash: hash.digest() };
+    await this.#services.computed.put(key, encodeFile(file), (performance.now() - start) / 1000);
+    return file;
   }
 }
 
-function keyOf(root: Node): string {
-  return Buffer.from(encodeEntry(root)).toString("latin1");
+function encodeFile({ fileSize, fileHash }: FramedFile): Uint8Array {
+  const writer = new ByteWriter(SIZE_LENGTH + HASH_LENGTH);
+  writer.writeUint64(fileSize);
+  writer.writeBytes(fileHash);
+  return writer.take();
 }
 
-async function waitFor<T>(promise: Promise<T>, options: CallOptions | undefined): Promise<T> {
-  return await (options?.signal === undefined ? promise : untilAborted(promise, options.signal));
+function decodeFile(bytes: Uint8Array | undefined): FramedFile | undefined {
+  if (bytes?.length !== SIZE_LENGTH + HASH_LENGTH) return undefined;
+  return { fileSize: Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true)), fileHash: bytes.subarray(SIZE_LENGTH) };
 }

@@ -1,9 +1,9 @@
 /** castore to NAR. */
+import type { BlobRef } from "../castore/blob-service.ts";
 import type { CallOptions } from "../castore/call-options.ts";
 import type { DirectoryService } from "../castore/directory-service.ts";
 import type { Node } from "../castore/node.ts";
 import { encodeDirectoryEnd, encodeDirectoryStart, encodeFileEnd, encodeFileStart, encodeSymlink, NAR_MAGIC } from "../nar/nar-encoder.ts";
-import type { Segment } from "../castore/recipe.ts";
 import type { ReadBlobs, RenderPlan } from "./segments.ts";
 import { planSegments } from "./segments.ts";
 import type { Tree } from "./tree.ts";
@@ -29,7 +29,8 @@ export async function planTree(tree: Tree, { blobs }: Pick<TreeServices, "blobs"
   return await planSegments(() => narSegments(tree), blobs, tree.root.type === "file" ? "ERR_NOT_FOUND" : "ERR_DATA_LOSS", options);
 }
 
-function* narSegments(tree: Tree): Generator<Segment, void, undefined> {
+/** The pieces of a tree's NAR. */
+export function* narSegments(tree: Tree): Generator<Uint8Array | BlobRef, void, undefined> {
   yield NAR_MAGIC;
   for (const step of walkTree(tree)) {
     switch (step.type) {

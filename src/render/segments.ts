@@ -241,7 +241,8 @@ function* smallBlobsWithin(plan: RenderPlan, start: number, end: number): Genera
   }
 }
 
-function segmentLength(segment: Segment): number {
+/** Bytes of it. */
+export function segmentLength(segment: Segment): number {
   return segment instanceof Uint8Array ? segment.length : (segment.end ?? segment.size) - (segment.start ?? 0);
 }
 

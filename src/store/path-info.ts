@@ -37,8 +37,7 @@ export interface ServedNar {
 /** The narinfo of a path whose NAR is served like that. What is signed stays as it was, so signatures stay valid. */
 export function narInfoFromPathInfo(pathInfo: PathInfo, served: ServedNar): NarInfo {
   const { root: _root, narSha256, ...shared } = pathInfo;
-  const { url, compression, fileHash, fileSize } = served;
-  return { ...shared, url, compression, fileHash, fileSize, narHash: narSha256 };
+  return { ...shared, ...served, narHash: narSha256 };
 }
 
 /**

@@ -1,3 +1,4 @@
+import type { ArchiveFrames } from "../castore/archive-frames.ts";
 import type { BlobService } from "../castore/blob-service.ts";
 import type { CallOptions } from "../castore/call-options.ts";
 import type { DirectorySizeProfile } from "../castore/directory.ts";
@@ -31,6 +32,8 @@ export interface StoreWork extends Pick<StoreServices, "blobs" | "directories" |
 
 /** An open store. Disposing it ends what is under way and closes it; it may be disposed twice. */
 export interface Store extends StoreServices, AsyncDisposable {
+  /** Only where archives lie as they were. */
+  readonly frames?: ArchiveFrames;
   /** How sizes of directories must be counted in trees that are ingested into this store. */
   directorySizeProfile(options?: CallOptions): Promise<DirectorySizeProfile>;
   begin(): StoreWork;

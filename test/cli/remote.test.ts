@@ -7,7 +7,7 @@ import { importNar } from "../../src/ingest/ingest-nar.ts";
 import { encodeNix32 } from "../../src/nix/nix32.ts";
 import { formatStorePath } from "../../src/nix/store-path.ts";
 import { expectBytes, sampleBytes } from "../helpers/bytes.ts";
-import { getBytes, narInfoText, put, send, sha256Nix32 } from "../helpers/http-cache.ts";
+import { downloadNar, getBytes, narInfoText, put, send, sha256Nix32 } from "../helpers/http-cache.ts";
 import type { CommandResult, ServerProcess } from "../helpers/narbor-process.ts";
 import { runNarbor, startServer } from "../helpers/narbor-process.ts";
 import { pathInfoOf, sha256Of } from "../helpers/path-infos.ts";
@@ -216,7 +216,9 @@ describe("narbor serve", () => {
     expect((await put(`${one.url}/nar/${hash}.nar`, NAR)).status).toBe(201);
     expect((await put(`${other.url}/${hashPart}.narinfo`, narInfoText(NAR, storePath))).status).toBe(201);
     for (const { url } of [one, other, server]) {
-      expect((await send(`${url}/${hashPart}.narinfo`)).text).toContain(`StorePath: ${storePath}\nURL: nar/${hash}.nar\n`);
+      const { text } = await send(`${url}/${hashPart}.narinfo`);
+      expect(text).toContain(`StorePath: ${storePath}\nURL: nar/${hash}.nar`);
+      expectBytes(await downloadNar(url, text), NAR);
       expectBytes((await getBytes(`${url}/nar/${hash}.nar`)).bytes, NAR);
     }
     expect(await one.stop("SIGTERM")).toBe(0);
@@ -231,9 +233,8 @@ describe("narbor serve", () => {
     for (const { url } of [server, bridge]) {
       const narInfo = await send(`${url}/${encodeNix32(honest.storePath.digest)}.narinfo`);
       expect(narInfo.status).toBe(200);
-      const [, narUrl] = /^URL: (\S+)$/m.exec(narInfo.text) ?? [];
       expect(narInfo.text).toContain(`NarHash: sha256:${sha256Nix32(unseen)}\nNarSize: ${unseen.length}\n`);
-      expectBytes((await getBytes(`${url}/${narUrl}`)).bytes, unseen);
+      expectBytes(await downloadNar(url, narInfo.text), unseen);
     }
     const liars = [pathInfoOf("lies-about-hash", { ...imported, narSha256: sha256Of("another NAR") }), pathInfoOf("lies-about-tree", { ...imported, root: { type: "symlink", target: Buffer.from("elsewhere") }, narSha256: sha256Of("third") })];
     for (const liar of liars) {

@@ -31,6 +31,7 @@ async function start(options: Partial<ServerOptions> = {}): Promise<{ readonly s
     maxUploads: 16,
     maxNarBytes: 1e9,
     priority: 30,
+    narCompression: "zstd",
     idleMilliseconds: 2000,
     version: "test",
     onFault: () => undefined,

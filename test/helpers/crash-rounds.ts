@@ -5,7 +5,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { gzipSync } from "node:zlib";
 import { encodeNix32 } from "../../src/nix/nix32.ts";
-import { narInfoText, sha256Nix32 } from "./http-cache.ts";
+import { downloadNar, narInfoText, sha256Nix32 } from "./http-cache.ts";
 import { runNarbor, startServer } from "./narbor-process.ts";
 import type { Tree } from "./reference-nar.ts";
 import { referenceNar } from "./reference-nar.ts";
@@ -116,7 +116,9 @@ async function putOrThrow(url: string, body: Uint8Array | string, signal?: Abort
 
 async function checkThere(url: string, push: Push): Promise<void> {
   const narInfo = await fetch(`${url}/${push.hashPart}.narinfo`);
-  if (narInfo.status !== 200 || !(await narInfo.text()).includes(`URL: ${push.narUrl}\n`)) throw new Error(`${push.hashPart}: the narinfo that was acknowledged is not there (${narInfo.status})`);
+  const text = await narInfo.text();
+  if (narInfo.status !== 200 || !text.includes(`URL: ${push.narUrl}`)) throw new Error(`${push.hashPart}: the narinfo that was acknowledged is not there (${narInfo.status})`);
+  if (Buffer.compare(await downloadNar(url, text), push.nar) !== 0) throw new Error(`${push.hashPart}: the NAR of its narinfo is another`);
   await checkNar(url, push);
 }
 

@@ -2,11 +2,14 @@
 import { createHash } from "node:crypto";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
 import type { AppOptions } from "../../src/http/app.ts";
+import { decompress } from "../../src/compression/decompress.ts";
 import { createApp } from "../../src/http/app.ts";
 import type { HttpServer } from "../../src/http/server.ts";
 import { startHttpServer } from "../../src/http/server.ts";
 import { encodeNix32 } from "../../src/nix/nix32.ts";
 import type { Store } from "../../src/store/store.ts";
+import { collect } from "./bytes.ts";
+import { streamOf } from "./tracked-source.ts";
 
 export interface HttpCache extends AsyncDisposable {
   readonly url: string;
@@ -63,6 +66,14 @@ export function narInfoText(nar: Uint8Array, storePath: string, fields: Readonly
     ...fields,
   };
   return Object.entries(all).flatMap(([key, value]) => (value === undefined ? [] : [`${key}: ${value}\n`])).join("");
+}
+
+/** The NAR of a narinfo that a cache gave, decompressed where the narinfo says that it is compressed. */
+export async function downloadNar(url: string, narInfo: string): Promise<Uint8Array> {
+  const [, path = ""] = /^URL: (.*)$/m.exec(narInfo) ?? [];
+  const { status, bytes } = await getBytes(`${url}/${path}`);
+  if (status !== 200) throw new Error(`GET ${path}: ${status}`);
+  return narInfo.includes("\nCompression: zstd\n") ? await collect(decompress(streamOf([bytes]), { codec: "zstd" })) : bytes;
 }
 
 /** A response's status and text, which is all that most tests look at. */

@@ -146,7 +146,7 @@ describe("uploads", () => {
     expect(recording.maxInFlight).toBeLessThanOrEqual(3);
 
     const batched = new RecordingStore({ beforePutMany: pause, beforePut: pause });
-    const big = Object.fromEntries(Array.from({ length: 24 }, (_, index) => [`f${index}`, file(sampleBytes(MIB - 1, index))]));
+    const big = Object.fromEntries(Array.from({ length: 24 }, (_, index) => [`f${index}`, file(sampleBytes(MIB - 1000, index))]));
     await importBytes(referenceNar(directory({ ...big, large: file(LARGE) })), { ...servicesOf(batched), concurrency: 3 });
     expect(batched.batches.length).toBe(12);
     expect(batched.maxInFlight).toBe(3);

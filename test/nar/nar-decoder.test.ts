@@ -60,6 +60,53 @@ describe("vectors", () => {
   });
 });
 
+/** What NarDecoder says stands before each file that is not empty, where it says so, and what does. */
+function framings(nar: Uint8Array, pieces: readonly Uint8Array[]): { readonly said: (Buffer | undefined)[]; readonly true: Buffer[] } {
+  const decoder = new NarDecoder();
+  const said: (Buffer | undefined)[] = [];
+  const real: Buffer[] = [];
+  let end = 0;
+  for (const piece of pieces) {
+    decoder.push(piece);
+    for (let event = decoder.next(); event !== undefined; event = decoder.next()) {
+      if (event.type !== "file" || event.size === 0) continue;
+      const framing = decoder.framing();
+      said.push(framing && Buffer.from(framing));
+      real.push(Buffer.from(nar.subarray(end, event.offset)));
+      end = event.offset + event.size;
+    }
+  }
+  decoder.end();
+  return { said, true: real };
+}
+
+describe("framing()", () => {
+  const links = (count: number): Tree => directory(Object.fromEntries(Array.from({ length: count }, (_, index) => [`link${index}`, symlink("target")])));
+  const tree = directory({ a: file("a"), b: file(""), c: directory({ d: file("dd"), e: links(3) }), f: file("x".repeat(100)), g: links(60), h: file("h"), i: file("i") });
+
+  test("gives the bytes between one file's contents and the next one's, in every cut", () => {
+    const nar = referenceNar(tree);
+    for (const [how, pieces] of cuts(nar)) {
+      const { said, true: real } = framings(nar, pieces);
+      expect(said, how).toHaveLength(5);
+      expect(said.map((framing) => framing !== undefined), how).toEqual([true, true, true, false, true]);
+      for (const [index, framing] of said.entries()) if (framing !== undefined) expectBytes(framing, real[index] as Buffer);
+      expect((real[3] as Buffer).length).toBeGreaterThan(4096);
+    }
+  });
+
+  test("is what a NAR of any tree has there, or nothing when it is longer than 4 KiB", () => {
+    fc.assert(
+      fc.property(arbitraryTree, arbitraryPieceSizes, (anyTree, sizes) => {
+        const nar = referenceNar(anyTree);
+        const { said, true: real } = framings(nar, cutInto(nar, sizes));
+        expect(said.map((framing) => framing?.toString("hex"))).toEqual(real.map((framing) => (framing.length <= 4096 ? framing.toString("hex") : undefined)));
+      }),
+      { numRuns: 100 },
+    );
+  });
+});
+
 describe("cuts", () => {
   test.for([...SMALL, ...VALID_OF_NIX])("NarDecoder gives the same events for %s.nar in every cut", (name) => {
     const nar = narVector(`${name}.nar`);

@@ -2,8 +2,8 @@ import { describe, expect, test } from "vitest";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
 import type { Node } from "../../src/castore/node.ts";
 import { importNar } from "../../src/ingest/ingest-nar.ts";
-import type { NarPlansOptions } from "../../src/render/nar-plans.ts";
 import { NarPlans } from "../../src/render/nar-plans.ts";
+import type { PlanCacheOptions } from "../../src/render/plan-cache.ts";
 import { collect, expectBytes, sampleBytes } from "../helpers/bytes.ts";
 import { expectCode, expectReason } from "../helpers/promises.ts";
 import { referenceNar } from "../helpers/reference-nar.ts";
@@ -20,7 +20,7 @@ interface Watched {
 }
 
 /** Two trees of some files, in a store that counts what it is asked for. */
-async function watchedPlans(options?: NarPlansOptions): Promise<Watched> {
+async function watchedPlans(options?: PlanCacheOptions): Promise<Watched> {
   const store = new MemoryStore();
   const nars = [1, 2].map((seed) => {
     const files = Array.from({ length: 20 }, (_, index) => [Buffer.from(String(index).padStart(2, "0")), { type: "file", bytes: sampleBytes(500, seed * 100 + index) }] as const);
@@ -37,6 +37,7 @@ async function watchedPlans(options?: NarPlansOptions): Promise<Watched> {
     isLost: false,
     plans: new NarPlans(
       {
+        computed: store.computed,
         directories: {
           getClosure: async (digest) => {
             asked.closures++;

@@ -92,7 +92,12 @@ export class PacksBlobService implements BlobService {
     this.#sink.check();
     const groups = new Set<Group | undefined>();
     this.#core.index.lookUp(() => {
-      for (const { digest, bytes } of blobs) if (bytes.length <= MIN_CHUNK_LENGTH) groups.add(this.#core.writer.addChunk(digest, bytes));
+      let isAfterSmall = true;
+      for (const { digest, bytes, framing } of blobs) {
+        const isSmall = bytes.length <= MIN_CHUNK_LENGTH;
+        if (isSmall) groups.add(this.#core.writer.addChunk(digest, bytes, isAfterSmall ? framing : undefined));
+        isAfterSmall = isSmall;
+      }
     });
     for (const { digest, bytes } of blobs) {
       if (bytes.length <= MIN_CHUNK_LENGTH) continue;

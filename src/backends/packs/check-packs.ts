@@ -81,9 +81,10 @@ async function* checkBlock(
     if (block.header.kind === "records" && block.end <= core.index.indexedBytes(name)) yield* checkRecords(core, content);
     const good: { readonly digest: Uint8Array; readonly offset: number }[] = [];
     let offset = 0;
-    for (const { digest, length } of block.chunks) {
-      if (equalBytes(blake3(content.subarray(offset, offset + length)), digest)) good.push({ digest, offset });
-      else yield { type: "damage", message: `${where} holds other bytes than ${formatDigest(digest)}`, digest };
+    for (const { digest, length, isFraming } of block.chunks) {
+      if (equalBytes(blake3(content.subarray(offset, offset + length)), digest)) {
+        if (isFraming !== true) good.push({ digest, offset });
+      } else yield { type: "damage", message: `${where} holds other bytes than ${formatDigest(digest)}`, digest };
       offset += length;
     }
     onGoodChunks(good);

@@ -430,8 +430,8 @@ export class IndexDatabase implements Disposable {
     const { pack } = block;
     const { addChunk } = this.#statements;
     let offset = 0;
-    for (const { digest, length } of block.chunks) {
-      addChunk.run(digest, pack, block.offset, block.length, offset, length);
+    for (const { digest, length, isFraming } of block.chunks) {
+      if (isFraming !== true) addChunk.run(digest, pack, block.offset, block.length, offset, length);
       offset += length;
     }
     for (const record of block.records) this.#addRecord(record);

@@ -24,6 +24,8 @@ import { toStoreError } from "./system-error.ts";
 
 /** Bytes of decompressed blocks kept for the next reader. */
 const CACHE_BYTES = 64 * 1024 * 1024;
+/** A block's header and table are in as many, most likely: 900 chunks. */
+const TABLE_READ_BYTES = 32 * 1024;
 /** Pack files kept open. */
 const MAX_OPEN_FILES = 64;
 /** How much is read at once while looking for the next good block after a bad one. */
@@ -36,6 +38,12 @@ export type ScannedBlock =
   | { readonly type: "block"; readonly offset: number; readonly end: number; readonly header: BlockHeader; readonly chunks: readonly ChunkEntry[]; readonly stored: Uint8Array }
   /** Bytes that are no good block, up to the next good one or the pack's end. `torn` when nothing good follows: a write that was cut off, most likely. */
   | { readonly type: "damage"; readonly offset: number; readonly end: number; readonly torn: boolean };
+
+/** What a block says that it holds. */
+export interface BlockTable {
+  readonly header: BlockHeader;
+  readonly chunks: readonly ChunkEntry[];
+}
 
 /** A block that was read by its place. */
 export interface StoredBlock {
@@ -105,6 +113,18 @@ export class PackFiles implements AsyncDisposable {
     const { header, stored } = await this.#readStored(name, offset, length);
     if (!equalBytes(blake3(stored), header.storedDigest)) throw damaged(name, offset, "its bytes are not those that were stored");
     return { header, stored };
+  }
+
+  /** A block's table, verified, without what is in the block. @throws NarborError ERR_DATA_LOSS */
+  async readTable(name: string, offset: number, length: number): Promise<BlockTable> {
+    let bytes = await this.#read(name, offset, Math.min(length, TABLE_READ_BYTES));
+    const header = decodeBlockHeader(bytes);
+    if (header === undefined || blockLength(header) !== length) throw damaged(name, offset, "its header is damaged");
+    const end = BLOCK_HEADER_LENGTH + tableLength(header);
+    if (end > bytes.length) bytes = await this.#read(name, offset, end);
+    const prefix = bytes.subarray(0, end);
+    if (!checkBlockHeader(prefix)) throw damaged(name, offset, "its header is damaged");
+    return { header, chunks: decodeChunkTable(header, prefix) };
   }
 
   async #loadBlock(name: string, offset: number, length: number): Promise<Uint8Array> {

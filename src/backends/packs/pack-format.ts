@@ -15,6 +15,8 @@ export const PACK_HEADER = new Uint8Array(Buffer.concat([Buffer.from("narborpk")
 export const BLOCK_HEADER_LENGTH = 64;
 /** Bytes of one row in the table: a digest and a length. */
 export const CHUNK_ROW_LENGTH = DIGEST_LENGTH + 4;
+/** In a length in the table: see `ChunkEntry.isFraming`. */
+const FRAMING_BIT = 0x8000_0000;
 /** Begins every block; a scan finds the next good block by it. */
 export const BLOCK_MAGIC = new Uint8Array(Buffer.from("NBLK"));
 
@@ -42,6 +44,8 @@ const CODEC_NUMBER = { stored: 0, zstd: 1 } as const;
 export interface ChunkEntry {
   readonly digest: B3Digest;
   readonly length: number;
+  /** Whether it is what stands between two chunks in an archive: no one looks for it. */
+  readonly isFraming?: boolean;
 }
 
 export interface BlockHeader {
@@ -83,9 +87,9 @@ export function encodeBlockHeader(
   view.setUint32(STORED_LENGTH_OFFSET, stored.length, true);
   bytes.set(blake3(stored), STORED_DIGEST_OFFSET);
   let offset = BLOCK_HEADER_LENGTH;
-  for (const { digest, length } of chunks) {
+  for (const { digest, length, isFraming } of chunks) {
     bytes.set(digest, offset);
-    view.setUint32(offset + DIGEST_LENGTH, length, true);
+    view.setUint32(offset + DIGEST_LENGTH, isFraming === true ? length + FRAMING_BIT : length, true);
     offset += CHUNK_ROW_LENGTH;
   }
   bytes.set(headerCheck(bytes), CHECK_OFFSET);
@@ -121,10 +125,9 @@ export function decodeChunkTable(header: BlockHeader, headerAndTable: Uint8Array
   const view = new DataView(headerAndTable.buffer, headerAndTable.byteOffset, headerAndTable.length);
   const chunks: ChunkEntry[] = [];
   for (let offset = BLOCK_HEADER_LENGTH; offset < BLOCK_HEADER_LENGTH + tableLength(header); offset += CHUNK_ROW_LENGTH) {
-    chunks.push({
-      digest: toB3Digest(copyBytes(headerAndTable.subarray(offset, offset + DIGEST_LENGTH))),
-      length: view.getUint32(offset + DIGEST_LENGTH, true),
-    });
+    const digest = toB3Digest(copyBytes(headerAndTable.subarray(offset, offset + DIGEST_LENGTH)));
+    const length = view.getUint32(offset + DIGEST_LENGTH, true);
+    chunks.push(length >= FRAMING_BIT ? { digest, length: length - FRAMING_BIT, isFraming: true } : { digest, length });
   }
   return chunks;
 }

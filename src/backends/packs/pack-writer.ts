@@ -10,6 +10,7 @@ import { ByteWriter } from "../../bytes/byte-writer.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey, toB3Digest } from "../../castore/digest.ts";
 import { NarborError } from "../../errors.ts";
+import { blake3 } from "../../hash/blake3.ts";
 import type { IndexDatabase, IndexedBlock } from "./index-database.ts";
 import type { PackAppender } from "./pack-appender.ts";
 import type { ChunkEntry } from "./pack-format.ts";
@@ -21,6 +22,11 @@ import { toStoreError } from "./system-error.ts";
 const BLOCK_BYTES = 512 * 1024;
 /** A chunk from this size on has a block to itself. */
 const LARGE_CHUNK_BYTES = 128 * 1024;
+/**
+ * A block that holds so much ends where the archive that fills it goes on elsewhere: it can be given away as it is only when all of it is one piece of
+ * the archive. Smaller ones would not compress as well.
+ */
+const MIN_RUN_BYTES = 64 * 1024;
 /** A group that holds this much is committed though no one asks yet, which bounds its transaction and what it keeps in memory. */
 const GROUP_BYTES = 64 * 1024 * 1024;
 const GROUP_ROWS = 8192;
@@ -62,6 +68,9 @@ export class PackWriter implements AsyncDisposable {
   readonly #pendingChunks = new Map<string, OpenGroup>();
   readonly #chunkBytes = new ByteWriter(BLOCK_BYTES);
   #chunkEntries: ChunkEntry[] = [];
+  /** Whether the open block is a piece of an archive, and whether the archive's last chunk went there. */
+  #hasFraming = false;
+  #isContinued = false;
   readonly #recordBytes = new ByteWriter();
   #records: StoreRecord[] = [];
   #commitWanted = false;
@@ -74,26 +83,43 @@ export class PackWriter implements AsyncDisposable {
     this.#appender = openAppender();
   }
 
-  /** Write a chunk unless it is there or on its way. Undefined when it is durable already. The bytes must not change afterwards. */
-  addChunk(digest: B3Digest, bytes: Uint8Array): Group | undefined {
+  /**
+   * Write a chunk unless it is there or on its way. Undefined when it is durable already. The bytes must not change afterwards.
+   *
+   * @param framing what stands in an archive between the chunk that came before, of those that are not empty, and this one
+   */
+  addChunk(digest: B3Digest, bytes: Uint8Array, framing?: Uint8Array): Group | undefined {
     this.#checkOpen();
     const key = digestKey(digest);
     const pending = this.#pendingChunks.get(key);
-    if (pending !== undefined) return pending;
-    if (this.#index.hasChunk(digest)) return undefined;
+    if (pending !== undefined || this.#index.hasChunk(digest)) {
+      if (bytes.length > 0) this.#isContinued = false;
+      return pending;
+    }
     const group = this.#group;
     this.#pendingChunks.set(key, group);
     group.chunkKeys.push(key);
     const entry = { digest: toB3Digest(copyBytes(digest)), length: bytes.length };
     if (bytes.length >= LARGE_CHUNK_BYTES) {
       group.blocks.push(this.#appender.append({ kind: "chunks", raw: bytes, isOurs: false, chunks: [entry], records: [] }));
-    } else {
-      if (this.#chunkBytes.length + bytes.length > BLOCK_BYTES) this.#sealChunks();
-      this.#chunkBytes.writeBytes(bytes);
-      this.#chunkEntries.push(entry);
-    }
+      this.#isContinued = false;
+    } else this.#addToBlock(entry, bytes, framing);
     this.#count(group, entry.length);
     return group;
+  }
+
+  #addToBlock(entry: ChunkEntry, bytes: Uint8Array, framing: Uint8Array | undefined): void {
+    const isContinued = this.#isContinued && framing !== undefined;
+    const length = this.#chunkBytes.length;
+    if (length + bytes.length + (framing?.length ?? 0) > BLOCK_BYTES || (this.#hasFraming && !isContinued && bytes.length > 0 && length >= MIN_RUN_BYTES)) this.#sealChunks();
+    if (framing !== undefined) {
+      this.#chunkBytes.writeBytes(framing);
+      this.#chunkEntries.push({ digest: toB3Digest(blake3(framing)), length: framing.length, isFraming: true });
+      this.#hasFraming = true;
+    }
+    this.#chunkBytes.writeBytes(bytes);
+    this.#chunkEntries.push(entry);
+    if (bytes.length > 0) this.#isContinued = true;
   }
 
   /** Write a record. */
@@ -173,6 +199,7 @@ export class PackWriter implements AsyncDisposable {
     const block = { kind: "chunks", raw: this.#chunkBytes.take(), isOurs: true, chunks: this.#chunkEntries, records: [] } as const;
     this.#group.blocks.push(this.#appender.append(block));
     this.#chunkEntries = [];
+    this.#hasFraming = false;
   }
 
   #sealRecords(): void {
@@ -189,6 +216,7 @@ export class PackWriter implements AsyncDisposable {
     this.#group = new OpenGroup();
     this.#chunkBytes.clear();
     this.#chunkEntries = [];
+    this.#hasFraming = false;
     this.#recordBytes.clear();
     this.#records = [];
     for (const group of groups) {

@@ -11,6 +11,7 @@ import { NarborError } from "../../errors.ts";
 import type { DescribedStore } from "../../store/described-store.ts";
 import type { CheckableStore, StoreCheck } from "../../store/store-check.ts";
 import type { Store, StoreWork } from "../../store/store.ts";
+import { PacksArchiveFrames } from "./archive-frames.ts";
 import { PacksBlobService } from "./blob-service.ts";
 import { PacksDirectoryService } from "./directory-service.ts";
 import { PacksComputedCache } from "./computed-cache.ts";
@@ -58,6 +59,7 @@ export class PacksStore implements Store, DescribedStore, CheckableStore {
   readonly nars: PacksNarIndex;
   readonly documents: PacksDocumentIndex;
   readonly computed: PacksComputedCache;
+  readonly frames: PacksArchiveFrames;
   readonly #core: PacksCore;
   readonly #written: WrittenBytes;
   #disposed: Promise<void> | undefined;
@@ -72,6 +74,7 @@ export class PacksStore implements Store, DescribedStore, CheckableStore {
     this.pathInfos = new PacksPathInfoService(core, sink);
     this.documents = new PacksDocumentIndex(core, sink);
     this.computed = new PacksComputedCache(core);
+    this.frames = new PacksArchiveFrames(core);
   }
 
   /**

@@ -19,6 +19,7 @@ interface ServeOptions extends StoreOption {
   readonly allowAnonymousWrites?: boolean;
   readonly requireReferences?: boolean;
   readonly priority: number;
+  readonly narCompression: ServerOptions["narCompression"];
   readonly compression?: BlockCompression;
   readonly directorySize?: DirectorySizeProfile;
   readonly idleTimeout: number;
@@ -41,6 +42,7 @@ export function addServeCommand(program: Command): void {
     .option("--require-references", "refuse a path whose references are not here")
     .option("--priority <number>", "the cache's priority: clients ask lower ones first, and cache.nixos.org is 40", parseNatural, 30)
     .option("--compression <level>", "of what is stored: a zstd level from -7 to 19, or none; 1 unless given", parseCompressionOption)
+    .addOption(new Option("--nar-compression <codec>", "of NARs on their way to clients: zstd gives them away as they are stored, where they are; none as they are").choices(["zstd", "none"]).default("zstd"))
     .option("--directory-size <profile>", "for a new store: documented, or doubled when snix clients will read it", parseProfile)
     .option("--idle-timeout <seconds>", "give up a client that sends or takes nothing for so long", parsePositive, 60)
     .option("--max-uploads <number>", "take in so many NARs at once; others wait", parsePositive, 16)
@@ -79,6 +81,7 @@ async function serve(command: Command, options: ServeOptions): Promise<void> {
     maxUploads: options.maxUploads,
     maxNarBytes: options.maxNarSize * 1e9,
     priority: options.priority,
+    narCompression: options.narCompression,
     idleMilliseconds: options.idleTimeout * 1000,
     version: VERSION,
     onFault: (request, error) => printError(new Error(`${request}: ${errorMessage(error)}`)),

@@ -1,0 +1,238 @@
+/** Blocks as frames of archives: a block that holds what an archive holds at some place, and nothing else, is given away as it lies in its pack. */
+import { concatBytes } from "../../bytes/collect.ts";
+import { equalBytes } from "../../bytes/compare-bytes.ts";
+import type { ArchiveFrames, ArchivePart, StoredFrame } from "../../castore/archive-frames.ts";
+import type { BlobRef } from "../../castore/blob-service.ts";
+import type { CallOptions } from "../../castore/call-options.ts";
+import { formatDigest } from "../../castore/digest.ts";
+import type { Segment } from "../../castore/recipe.ts";
+import { rawFrame, rawFrameLength } from "../../compression/zstd-frame.ts";
+import { decompressZstdSync } from "../../compression/zstd.ts";
+import { nextTurn } from "../../concurrency/next-turn.ts";
+import { NarborError } from "../../errors.ts";
+import { blake3 } from "../../hash/blake3.ts";
+import type { ChunkLocation } from "./index-database.ts";
+import type { BlockTable, StoredBlock } from "./pack-files.ts";
+import type { ChunkEntry } from "./pack-format.ts";
+import type { PacksCore } from "./packs-core.ts";
+
+/** Files that are looked at before the event loop gets a turn. */
+const FILES_PER_TURN = 1024;
+/** What stands between two files is looked at in one piece up to here; no block holds a longer one. */
+const MAX_GAP_BYTES = 64 * 1024;
+/** Pieces that are not in stored frames. Each takes some hundred bytes as long as the archive is known. */
+const MAX_BETWEEN_PIECES = 65_536;
+const NO_BYTES = new Uint8Array(0);
+
+export class PacksArchiveFrames implements ArchiveFrames {
+  readonly #core: PacksCore;
+
+  constructor(core: PacksCore) {
+    this.#core = core;
+  }
+
+  async lay(segments: Iterable<Uint8Array | BlobRef>, maxBetween: number, options?: CallOptions): Promise<readonly ArchivePart[] | undefined> {
+    this.#core.check(options);
+    const layout = new Layout(this.#core);
+    let gap: Uint8Array[] = [];
+    let gapBytes = 0;
+    let untilTurn = FILES_PER_TURN;
+    for (const segment of segments) {
+      if (untilTurn-- === 0) {
+        await nextTurn();
+        this.#core.check(options);
+        untilTurn = FILES_PER_TURN;
+      }
+      if (segment instanceof Uint8Array) {
+        gap.push(segment);
+        gapBytes += segment.length;
+        if (gapBytes <= MAX_GAP_BYTES) continue;
+        layout.addBytes(concatBytes(gap));
+      } else {
+        if (segment.size === 0) continue;
+        await layout.addBlob(gap.length === 0 ? NO_BYTES : concatBytes(gap), segment);
+      }
+      gap = [];
+      gapBytes = 0;
+      if (layout.betweenBytes > maxBetween || layout.betweenPieces > MAX_BETWEEN_PIECES) return undefined;
+    }
+    layout.addBytes(concatBytes(gap));
+    return layout.finish();
+  }
+}
+
+/** A block, as far as an archive goes along with it. */
+interface Run {
+  readonly frame: PackFrame;
+  readonly rows: readonly ChunkEntry[];
+  next: number;
+  /** What of the archive it holds up to there. */
+  readonly segments: Segment[];
+}
+
+class Layout {
+  readonly #core: PacksCore;
+  readonly #parts: ArchivePart[] = [];
+  #between: Segment[] = [];
+  #run: Run | undefined;
+  #betweenBytes = 0;
+  #betweenPieces = 0;
+
+  constructor(core: PacksCore) {
+    this.#core = core;
+  }
+
+  get betweenBytes(): number {
+    return this.#betweenBytes;
+  }
+
+  get betweenPieces(): number {
+    return this.#betweenPieces;
+  }
+
+  /** What stands in no block. */
+  addBytes(bytes: Uint8Array): void {
+    this.#leaveRun();
+    this.#addBetween(bytes);
+  }
+
+  async addBlob(gap: Uint8Array, blob: BlobRef): Promise<void> {
+    if (this.#goesOn(gap, blob)) return;
+    this.#leaveRun();
+    const { index } = this.#core;
+    const location = index.chunk(blob.digest);
+    if (location !== undefined) {
+      if (location.length !== blob.size) throw lost(blob, `it has ${location.length} bytes, it is said to have ${blob.size}`);
+      await this.#begin(gap, blob, location);
+      return;
+    }
+    const chunks = index.splitBlob(blob.digest);
+    if (chunks === undefined) throw lost(blob, "it is not stored");
+    this.#addBetween(gap);
+    for (const { digest, length } of chunks) {
+      const chunk = { digest, size: length };
+      if (this.#goesOn(NO_BYTES, chunk)) continue;
+      this.#leaveRun();
+      const place = index.chunk(digest);
+      if (place === undefined) throw lost(chunk, "it is not in the index");
+      await this.#begin(NO_BYTES, chunk, place);
+    }
+  }
+
+  finish(): readonly ArchivePart[] {
+    this.#leaveRun();
+    this.#endBetween();
+    return this.#parts;
+  }
+
+  /** Whether the block that was begun goes on with that, too. */
+  #goesOn(gap: Uint8Array, blob: BlobRef): boolean {
+    const run = this.#run;
+    if (run === undefined) return false;
+    let { next } = run;
+    if (gap.length > 0 && !isFramedBy(run.rows[next++], gap)) return false;
+    const row = run.rows[next++];
+    if (row === undefined || row.isFraming === true || row.length !== blob.size || !equalBytes(row.digest, blob.digest)) return false;
+    run.next = next;
+    if (gap.length > 0) run.segments.push(gap);
+    run.segments.push(blob);
+    this.#endRun();
+    return true;
+  }
+
+  async #begin(gap: Uint8Array, blob: BlobRef, location: ChunkLocation): Promise<void> {
+    // Behind other chunks already.
+    if (location.offset > gap.length) {
+      this.#addBetween(gap);
+      this.#addBetween(blob);
+      return;
+    }
+    const table = await this.#core.files.readTable(this.#core.packName(location.pack), location.blockOffset, location.blockLength);
+    const rows = table.chunks.filter(({ length }) => length > 0);
+    const [first] = rows;
+    const before = first?.isFraming === true ? first.length : 0;
+    const own = gap.subarray(gap.length - before);
+    if (location.offset !== before || gap.length < before || (before > 0 && !isFramedBy(first, own))) {
+      this.#addBetween(gap);
+      this.#addBetween(blob);
+      return;
+    }
+    this.#addBetween(gap.subarray(0, gap.length - before));
+    this.#run = { frame: new PackFrame(this.#core, location, table), rows, next: before > 0 ? 2 : 1, segments: before > 0 ? [own, blob] : [blob] };
+    this.#endRun();
+  }
+
+  /** A block that was gone along with to its end is a frame. */
+  #endRun(): void {
+    const run = this.#run;
+    if (run === undefined || run.next < run.rows.length) return;
+    this.#endBetween();
+    this.#parts.push(run.frame);
+    this.#run = undefined;
+  }
+
+  #leaveRun(): void {
+    const run = this.#run;
+    this.#run = undefined;
+    for (const segment of run?.segments ?? []) this.#addBetween(segment);
+  }
+
+  #addBetween(segment: Segment): void {
+    const length = lengthOf(segment);
+    if (length === 0) return;
+    this.#between.push(segment);
+    this.#betweenBytes += length;
+    this.#betweenPieces++;
+  }
+
+  #endBetween(): void {
+    if (this.#between.length > 0) this.#parts.push({ rawLength: this.#between.reduce((sum, segment) => sum + lengthOf(segment), 0), segments: this.#between });
+    this.#between = [];
+  }
+}
+
+class PackFrame implements StoredFrame {
+  readonly length: number;
+  readonly rawLength: number;
+  readonly #core: PacksCore;
+  readonly #pack: number;
+  readonly #offset: number;
+  readonly #blockLength: number;
+
+  constructor(core: PacksCore, { pack, blockOffset, blockLength }: ChunkLocation, { header }: BlockTable) {
+    this.#core = core;
+    this.#pack = pack;
+    this.#offset = blockOffset;
+    this.#blockLength = blockLength;
+    this.rawLength = header.rawLength;
+    this.length = header.codec === "zstd" ? header.storedLength : rawFrameLength(header.rawLength);
+  }
+
+  async read(options?: CallOptions): Promise<Uint8Array> {
+    const { header, stored } = await this.#readStored(options);
+    return header.codec === "zstd" ? stored : rawFrame(stored);
+  }
+
+  async readRaw(options?: CallOptions): Promise<Uint8Array> {
+    const { header, stored } = await this.#readStored(options);
+    // Half a millisecond for half a megabyte. To send it to a thread and back takes longer, and leaves twice the garbage.
+    return header.codec === "zstd" ? decompressZstdSync(stored, this.rawLength) : stored;
+  }
+
+  async #readStored(options: CallOptions | undefined): Promise<StoredBlock> {
+    this.#core.check(options);
+    return await this.#core.files.readStored(this.#core.packName(this.#pack), this.#offset, this.#blockLength);
+  }
+}
+
+function isFramedBy(row: ChunkEntry | undefined, gap: Uint8Array): boolean {
+  return row?.isFraming === true && row.length === gap.length && equalBytes(row.digest, blake3(gap));
+}
+
+function lengthOf(segment: Segment): number {
+  return segment instanceof Uint8Array ? segment.length : (segment.end ?? segment.size) - (segment.start ?? 0);
+}
+
+function lost({ digest }: BlobRef, what: string): NarborError {
+  return new NarborError("ERR_DATA_LOSS", `Cannot render: blob ${formatDigest(digest)}: ${what}`);
+}

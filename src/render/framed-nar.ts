@@ -1,0 +1,102 @@
+/**
+ * NARs that lie in frames: given away as zstd streams that no one compresses, stored frames as they lie and between them frames that hold bytes as they
+ * are; or as NARs, frame by frame and not file by file.
+ */
+import type { ArchiveFrames, ArchivePart } from "../castore/archive-frames.ts";
+import type { CallOptions } from "../castore/call-options.ts";
+import type { Segment } from "../castore/recipe.ts";
+import { MAX_SHORT_FRAME_LENGTH, rawFrameHead, SHORT_FRAME_HEAD_LENGTH } from "../compression/zstd-frame.ts";
+import { mapConcurrent } from "../concurrency/map-concurrent.ts";
+import { narSegments } from "./render-nar.ts";
+import type { ReadBlobs, RenderOptions } from "./segments.ts";
+import { renderArchive, segmentLength } from "./segments.ts";
+import type { Tree } from "./tree.ts";
+
+/** A NAR as it lies. */
+export interface FramedNar {
+  /** Bytes as zstd frames. */
+  readonly size: number;
+  /** Bytes of the NAR. */
+  readonly narSize: number;
+  readonly parts: readonly ArchivePart[];
+}
+
+/** As zstd frames, or decompressed. */
+export type FramedForm = "zstd" | "nar";
+
+/** Frames that are read ahead. */
+const FRAMES_AHEAD = 4;
+
+/**
+ * Find where a tree's NAR lies.
+ *
+ * @param maxBetween see `ArchiveFrames.lay`
+ * @throws NarborError ERR_DATA_LOSS when something below the tree's root is not stored
+ */
+export async function planFramedNar(tree: Tree, frames: ArchiveFrames, maxBetween: number, options?: CallOptions): Promise<FramedNar | undefined> {
+  const parts = await frames.lay(narSegments(tree), maxBetween, options);
+  const sizeAs = (form: FramedForm): number => (parts ?? []).reduce((sum, part) => sum + lengthOf(part, form), 0);
+  return parts && { size: sizeAs("zstd"), narSize: sizeAs("nar"), parts };
+}
+
+/**
+ * The bytes of a NAR in frames, or of the NAR itself, or a range of them; frames outside of the range are not read.
+ *
+ * @throws NarborError ERR_DATA_LOSS when a frame is not what was stored; never ends early without an error
+ */
+export async function* renderFramedNar({ parts }: FramedNar, form: FramedForm, services: { readonly blobs: ReadBlobs }, options: RenderOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+  const wanted = partsWithin(parts, form, options.start ?? 0, options.end ?? Infinity);
+  const opened = mapConcurrent(wanted, FRAMES_AHEAD, async ({ part, start, end }) => {
+    if ("segments" in part) {
+      const segments = (): Iterable<Segment> => (form === "zstd" ? framed(part.segments) : part.segments);
+      return renderArchive({ size: lengthOf(part, form), segments }, services, { ...options, start, end });
+    }
+    const bytes = form === "zstd" ? await part.read(options) : await part.readRaw(options);
+    return [bytes.subarray(start, end)];
+  });
+  for await (const bytes of opened) yield* bytes;
+}
+
+/** Those of which something is wanted, and what of each. */
+function* partsWithin(parts: readonly ArchivePart[], form: FramedForm, start: number, end: number): Generator<{ readonly part: ArchivePart; readonly start: number; readonly end: number }, void, undefined> {
+  let position = 0;
+  for (const part of parts) {
+    const length = lengthOf(part, form);
+    const from = Math.max(0, start - position);
+    const to = Math.min(length, end - position);
+    if (from < to) yield { part, start: from, end: to };
+    position += length;
+    if (position >= end) return;
+  }
+}
+
+function lengthOf(part: ArchivePart, form: FramedForm): number {
+  if (form === "nar") return part.rawLength;
+  return "segments" in part ? part.rawLength + SHORT_FRAME_HEAD_LENGTH * Math.ceil(part.rawLength / MAX_SHORT_FRAME_LENGTH) : part.length;
+}
+
+/** Pieces in frames of one block, each as long as it may be. */
+function* framed(segments: readonly Segment[]): Generator<Segment, void, undefined> {
+  let left = segments.reduce((sum, segment) => sum + segmentLength(segment), 0);
+  let room = 0;
+  for (const segment of segments) {
+    const length = segmentLength(segment);
+    for (let start = 0; start < length; ) {
+      if (room === 0) {
+        room = Math.min(left, MAX_SHORT_FRAME_LENGTH);
+        yield rawFrameHead(room);
+      }
+      const end = Math.min(length, start + room);
+      yield pieceOf(segment, start, end);
+      room -= end - start;
+      left -= end - start;
+      start = end;
+    }
+  }
+}
+
+function pieceOf(segment: Segment, start: number, end: number): Segment {
+  if (segment instanceof Uint8Array) return segment.subarray(start, end);
+  const offset = segment.start ?? 0;
+  return { ...segment, start: offset + start, end: offset + end };
+}

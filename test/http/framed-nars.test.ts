@@ -1,0 +1,100 @@
+/** NARs that are served in the frames in which they are stored. */
+import { describe, expect, onTestFinished, test } from "vitest";
+import { PacksStore } from "../../src/backends/packs/packs-store.ts";
+import { decompress } from "../../src/compression/decompress.ts";
+import { collect, expectBytes, textBytes } from "../helpers/bytes.ts";
+import type { HttpCache, HttpCacheOptions } from "../helpers/http-cache.ts";
+import { getBytes, narInfoText, openHttpCache, put, send, sha256Nix32 } from "../helpers/http-cache.ts";
+import { directory, file, referenceNar } from "../helpers/reference-nar.ts";
+import { temporaryDirectory } from "../helpers/temporary-directory.ts";
+import { streamOf } from "../helpers/tracked-source.ts";
+
+const HASH = "0c5b8vw40dy178xlpddw65q9gf1h2186";
+const NAR = referenceNar(directory(Object.fromEntries(Array.from({ length: 50 }, (_, index) => [`file${index}`, file(textBytes(1000, index))]))));
+const NAR_HASH = sha256Nix32(NAR);
+const SMALL = referenceNar(directory({ small: file(textBytes(1000)) }));
+
+async function openFilled(nar: Uint8Array, options: HttpCacheOptions = {}): Promise<HttpCache> {
+  const temporary = await temporaryDirectory();
+  onTestFinished(async () => await temporary[Symbol.asyncDispose]());
+  const cache = await openHttpCache({ store: await PacksStore.open(temporary.path, { create: true }), ...options });
+  onTestFinished(async () => await cache[Symbol.asyncDispose]());
+  expect(await put(`${cache.url}/nar/${sha256Nix32(nar)}.nar`, nar)).toMatchObject({ status: 201 });
+  expect(await put(`${cache.url}/${HASH}.narinfo`, narInfoText(nar, `/nix/store/${HASH}-hello`))).toMatchObject({ status: 201 });
+  return cache;
+}
+
+async function narInfoOf({ url }: HttpCache): Promise<Record<string, string>> {
+  const { status, text } = await send(`${url}/${HASH}.narinfo`);
+  expect(status).toBe(200);
+  return Object.fromEntries(text.trimEnd().split("\n").map((line) => line.split(": ", 2)));
+}
+
+async function decompressed(bytes: Uint8Array): Promise<Uint8Array> {
+  return await collect(decompress(streamOf([bytes]), { codec: "zstd" }));
+}
+
+describe("a NAR that lies in frames", () => {
+  test("is said to be zstd, of the size that it has, and its own hash is as it was", async () => {
+    const cache = await openFilled(NAR);
+    const narInfo = await narInfoOf(cache);
+    expect(narInfo).toMatchObject({ URL: `nar/${NAR_HASH}.nar.zst`, Compression: "zstd", NarHash: `sha256:${NAR_HASH}`, NarSize: String(NAR.length) });
+    const { status, bytes, headers } = await getBytes(`${cache.url}/${narInfo["URL"]}`);
+    expect(status).toBe(200);
+    expect(headers.get("content-length")).toBe(narInfo["FileSize"]);
+    expect(String(bytes.length)).toBe(narInfo["FileSize"]);
+    expect(`sha256:${sha256Nix32(bytes)}`).toBe(narInfo["FileHash"]);
+    expect(bytes.length).toBeLessThan(NAR.length / 2);
+    expectBytes(await decompressed(bytes), NAR);
+    expect(await narInfoOf(cache)).toEqual(narInfo);
+  });
+
+  test("is served as it is, too, for who remembers that URL", async () => {
+    const { url } = await openFilled(NAR);
+    expectBytes((await getBytes(`${url}/nar/${NAR_HASH}.nar`)).bytes, NAR);
+  });
+
+  test("has HEAD, ranges and an ETag of its own", async () => {
+    const { url } = await openFilled(NAR);
+    const address = `${url}/nar/${NAR_HASH}.nar.zst`;
+    const whole = await getBytes(address);
+    const etag = whole.headers.get("etag") as string;
+    expect(etag).not.toBe((await getBytes(`${url}/nar/${NAR_HASH}.nar`)).headers.get("etag"));
+    const head = await send(address, { method: "HEAD" });
+    expect([head.status, head.headers.get("content-length"), head.text]).toEqual([200, String(whole.bytes.length), ""]);
+    const part = await getBytes(address, { range: "bytes=100-2099" });
+    expect([part.status, part.headers.get("content-range")]).toEqual([206, `bytes 100-2099/${whole.bytes.length}`]);
+    expectBytes(part.bytes, whole.bytes.subarray(100, 2100));
+    expect((await getBytes(address, { range: `bytes=${whole.bytes.length}-` })).status).toBe(416);
+    expect((await getBytes(address, { "if-none-match": etag })).status).toBe(304);
+  });
+
+  test("is served by hundreds of requests at once", async () => {
+    const { url } = await openFilled(NAR);
+    const address = `${url}/nar/${NAR_HASH}.nar.zst`;
+    const [{ bytes }] = [await getBytes(address)];
+    for (const answer of await Promise.all(Array.from({ length: 200 }, () => getBytes(address)))) expectBytes(answer.bytes, bytes);
+  });
+
+  test("is served as it is where the server is told to", async () => {
+    const cache = await openFilled(NAR, { narCompression: "none" });
+    expect(await narInfoOf(cache)).toMatchObject({ URL: `nar/${NAR_HASH}.nar`, Compression: "none", FileSize: String(NAR.length), FileHash: `sha256:${NAR_HASH}` });
+    // Who remembers the other URL is served all the same.
+    expectBytes(await decompressed((await getBytes(`${cache.url}/nar/${NAR_HASH}.nar.zst`)).bytes), NAR);
+  });
+});
+
+test("a small NAR is served as it is, and so is every NAR of a store without frames", async () => {
+  expect(await narInfoOf(await openFilled(SMALL))).toMatchObject({ URL: `nar/${sha256Nix32(SMALL)}.nar`, Compression: "none" });
+  const cache = await openHttpCache();
+  onTestFinished(async () => await cache[Symbol.asyncDispose]());
+  await put(`${cache.url}/nar/${NAR_HASH}.nar`, NAR);
+  await put(`${cache.url}/${HASH}.narinfo`, narInfoText(NAR, `/nix/store/${HASH}-hello`));
+  expect(await narInfoOf(cache)).toMatchObject({ URL: `nar/${NAR_HASH}.nar`, Compression: "none" });
+  expect((await send(`${cache.url}/nar/${NAR_HASH}.nar.zst`)).status).toBe(404);
+});
+
+test("a NAR that is not here is 404 as zstd, too", async () => {
+  const { url } = await openFilled(NAR);
+  expect((await send(`${url}/nar/${"0".repeat(52)}.nar.zst`)).status).toBe(404);
+});
