@@ -48,6 +48,8 @@ export interface ReadOptions extends CallOptions {
   readonly start?: number;
   /** Byte to stop before; beyond the blob's end means its end. @default the blob's end */
   readonly end?: number;
+  /** The blob's bytes, where they are known: nothing that is longer is read to its end. */
+  readonly size?: number;
 }
 
 /**

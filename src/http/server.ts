@@ -102,7 +102,8 @@ async function answerRequest(request: IncomingMessage, response: ServerResponse,
     await writeAnswer(response, answer, isHead, idleMilliseconds);
   } catch (error) {
     const { status, message } = toHttpError(error);
-    if (status >= 500 && !gone.signal.aborted) options.onFault?.(`${request.method} ${request.url}`, error);
+    // A body that we break off is our fault, whatever broke it.
+    if ((status >= 500 || response.headersSent) && !gone.signal.aborted) options.onFault?.(`${request.method} ${request.url}`, error);
     // A client that went quiet in the middle of a body cannot be asked anything more on that connection.
     const headers = status === 408 ? { connection: "close" } : {};
     if (!response.headersSent && !response.destroyed) await writeAnswer(response, textAnswer(status, message, headers), isHead, idleMilliseconds);

@@ -38,12 +38,26 @@ function messageCodec<D extends DescMessage>(schema: D): { encode(message: Messa
     encode: (message) => toBinary(schema, create(schema, message)),
     decode: (bytes) => {
       try {
+        checkFieldCount(bytes);
         return fromBinary(schema, bytes, { readUnknownFields: false });
       } catch (error) {
         throw new NarborError("ERR_INVALID", `Cannot read ${schema.name}: found ${bytes.length} bytes that are not such a message`, { cause: error });
       }
     },
   };
+}
+
+/** Fields that a message may have, repeated ones counted each time: two bytes of an empty one become an object of some hundred. No honest message has as many. */
+const MAX_FIELDS = 131_072;
+
+function checkFieldCount(bytes: Uint8Array): void {
+  if (bytes.length < 2 * MAX_FIELDS) return;
+  const reader = new BinaryReader(bytes);
+  for (let count = 0; reader.pos < reader.len; count++) {
+    if (count === MAX_FIELDS) throw new RangeError(`more than ${MAX_FIELDS} fields`);
+    const [field, wireType] = reader.tag();
+    reader.skip(wireType, field);
+  }
 }
 
 interface BytesCodec {

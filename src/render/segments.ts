@@ -220,7 +220,7 @@ class LargeBlobs {
   }
 
   async *#read(blob: BlobRef, start: number, end: number): AsyncGenerator<Uint8Array, void, undefined> {
-    const content = await this.#blobs.openRead(blob.digest, { ...this.#options, start, end });
+    const content = await this.#blobs.openRead(blob.digest, { ...this.#options, start, end, size: blob.size });
     if (content === undefined) throw new NarborError("ERR_DATA_LOSS", `Cannot render: blob ${formatDigest(blob.digest)} is not stored any more`);
     yield* content;
   }

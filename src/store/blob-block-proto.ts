@@ -46,21 +46,21 @@ export function blockToProto({ codec, bytes, size, parts }: BlobBlock): MessageI
   };
 }
 
-/** @throws NarborError ERR_MISMATCH when it is no block with pieces of those blobs */
+/** @throws NarborError ERR_STORE when it is no block with pieces of those blobs */
 export function blockFromProto({ compression, size, parts, data }: ReadBlocksResponse, blobs: readonly WantedBlob[]): BlobBlock {
-  if (size > MAX_BLOCK_BYTES) throw new NarborError("ERR_MISMATCH", `Cannot read a block: it says that it has ${size} bytes, ${MAX_BLOCK_BYTES} at most may be in one`);
+  if (size > MAX_BLOCK_BYTES) throw new NarborError("ERR_STORE", `Cannot read a block: it says that it has ${size} bytes, ${MAX_BLOCK_BYTES} at most may be in one`);
   return { codec: codecOf(compression), bytes: data, size, parts: parts.map((part) => partFromProto(part, size, blobs)) };
 }
 
 function codecOf(compression: BlockCompression): BlobBlock["codec"] {
   if (compression === BlockCompression.NONE) return "stored";
   if (compression === BlockCompression.ZSTD) return "zstd";
-  throw new NarborError("ERR_MISMATCH", `Cannot read a block: compression ${compression} is not known`);
+  throw new NarborError("ERR_STORE", `Cannot read a block: compression ${compression} is not known`);
 }
 
 function partFromProto({ blob, blobOffset, offset, length }: BlockPartMessage, size: number, blobs: readonly WantedBlob[]): BlockPart {
   if (blob >= blobs.length || offset + length > size || blobOffset > BigInt(Number.MAX_SAFE_INTEGER)) {
-    throw new NarborError("ERR_MISMATCH", `Cannot read a block: it says that bytes ${offset} to ${offset + length} of ${size} belong to blob ${blob} of ${blobs.length}`);
+    throw new NarborError("ERR_STORE", `Cannot read a block: it says that bytes ${offset} to ${offset + length} of ${size} belong to blob ${blob} of ${blobs.length}`);
   }
   return { blob, blobOffset: Number(blobOffset), offset, length };
 }

@@ -1,4 +1,5 @@
 /** Blobs as a Narbor server stores them: compressed, and many in a block. */
+import { copyBytes } from "../../bytes/collect.ts";
 import type { BlobBlock, WantedBlob } from "../../castore/blob-block.ts";
 import type { BlobRef } from "../../castore/blob-service.ts";
 import { blobRefKey, toSmallBlob } from "../../castore/blob-service.ts";
@@ -53,8 +54,8 @@ async function readContents(core: GrpcCore, blobs: readonly BlobRef[], options: 
 }
 
 /** A blob's bytes, not verified, or undefined when the server has no such blob. */
-export async function openInBlocks(core: GrpcCore, digest: B3Digest, options?: CallOptions): Promise<AsyncIterable<Uint8Array> | undefined> {
-  const pieces = readPieces(core, [{ digest, size: undefined }], options);
+export async function openInBlocks(core: GrpcCore, digest: B3Digest, size: number | undefined, options?: CallOptions): Promise<AsyncIterable<Uint8Array> | undefined> {
+  const pieces = readPieces(core, [{ digest, size }], options);
   try {
     return inOrder(core, await pieces.next(), pieces);
   } catch (error) {
@@ -83,16 +84,25 @@ async function* inOrder(core: GrpcCore, first: IteratorResult<Piece, void>, rest
 async function* readPieces(core: GrpcCore, blobs: readonly WantedBlob[], options: RpcOptions | undefined): AsyncGenerator<Piece, void, undefined> {
   for await (const message of core.channel.serverStream(readBlocks, wantedToProto(blobs), options)) {
     const block = blockFromProto(message, blobs);
-    const content = contentOf(block);
+    const content = contentOf(block, core);
     if (content.length !== block.size || block.parts.length === 0) throw notAsItSays(core);
-    for (const { blob, blobOffset, offset, length } of block.parts) yield { blob, blobOffset, bytes: content.subarray(offset, offset + length) };
+    // What is kept of a block must not keep the rest of it, unless that is little.
+    const isMostlyWanted = 2 * block.parts.reduce((sum, { length }) => sum + length, 0) >= content.length;
+    for (const { blob, blobOffset, offset, length } of block.parts) {
+      const bytes = content.subarray(offset, offset + length);
+      yield { blob, blobOffset, bytes: isMostlyWanted ? bytes : copyBytes(bytes) };
+    }
   }
 }
 
-function contentOf({ codec, bytes, size }: BlobBlock): Uint8Array {
-  return codec === "stored" ? bytes : decompressZstdSync(bytes, size);
+function contentOf({ codec, bytes, size }: BlobBlock, core: GrpcCore): Uint8Array {
+  try {
+    return codec === "stored" ? bytes : decompressZstdSync(bytes, size);
+  } catch (error) {
+    throw isNarborError(error) ? notAsItSays(core, error) : error;
+  }
 }
 
-function notAsItSays(core: GrpcCore): NarborError {
-  return new NarborError("ERR_MISMATCH", `Cannot read blobs: ${core.name} sent a block that is not as it says`);
+function notAsItSays(core: GrpcCore, cause?: unknown): NarborError {
+  return new NarborError("ERR_STORE", `Cannot read blobs: ${core.name} sent a block that is not as it says`, { cause });
 }

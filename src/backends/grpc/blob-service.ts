@@ -100,8 +100,8 @@ export class GrpcBlobService implements BlobService {
   }
 
   async openRead(digest: B3Digest, options?: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined> {
-    const pieces = await this.#openRaw(digest, options);
-    return pieces && verifiedRange(pieces, digest, options?.start ?? 0, options?.end ?? Number.MAX_SAFE_INTEGER, this.#core.name);
+    const pieces = await this.#openRaw(digest, options?.size, options);
+    return pieces && verifiedRange(pieces, digest, options, this.#core.name);
   }
 
   async *readMany(blobs: Iterable<BlobRef> | AsyncIterable<BlobRef>, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
@@ -136,7 +136,8 @@ export class GrpcBlobService implements BlobService {
     try {
       return await readInBlocks(this.#core, blobs, options);
     } catch (error) {
-      if (!isNarborError(error, "ERR_NOT_FOUND", "ERR_DATA_LOSS")) throw error;
+      if (isNarborError(error, "ERR_UNSUPPORTED")) this.#core.forgetPeer();
+      else if (!isNarborError(error, "ERR_NOT_FOUND", "ERR_DATA_LOSS")) throw error;
       // One at a time, it shows which of them it is.
       return await each(blobs, options, (blob, callOptions) => this.#readOneOrError(blob, callOptions));
     }
@@ -165,7 +166,7 @@ export class GrpcBlobService implements BlobService {
   /** A whole small blob, or why there is none. */
   async #readOne(blob: BlobRef, options: CallOptions | undefined): Promise<Uint8Array | NarborError> {
     return await this.#core.single(options, async () => {
-      const pieces = await this.#openRaw(blob.digest, options);
+      const pieces = await this.#openRaw(blob.digest, blob.size, options);
       if (pieces === undefined) return notStored(blob, this.#core.name);
       const bytes = await collectBytes(pieces, Math.max(blob.size, SMALL_BLOB_LIMIT), "a blob");
       return checkBlob(blob, bytes, this.#core.name);
@@ -182,9 +183,16 @@ export class GrpcBlobService implements BlobService {
   }
 
   /** What the server sends for a blob, unverified, or undefined when it says that it has none. */
-  async #openRaw(digest: B3Digest, options: CallOptions | undefined): Promise<AsyncIterable<Uint8Array> | undefined> {
+  async #openRaw(digest: B3Digest, size: number | undefined, options: CallOptions | undefined): Promise<AsyncIterable<Uint8Array> | undefined> {
     const { family, readsBlocks } = await this.#core.peer(options);
-    if (readsBlocks) return await openInBlocks(this.#core, digest, options);
+    if (readsBlocks) {
+      try {
+        return await openInBlocks(this.#core, digest, size, options);
+      } catch (error) {
+        if (!isNarborError(error, "ERR_UNSUPPORTED")) throw error;
+        this.#core.forgetPeer();
+      }
+    }
     const pieces = this.#core.channel.serverStream(read, { digest }, { ...options, family });
     try {
       return startingWith(await pieces.next(), pieces);

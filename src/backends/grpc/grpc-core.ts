@@ -31,6 +31,11 @@ export class GrpcCore {
     return await this.#peer.find(options);
   }
 
+  /** Another server has come in the place of the one that was asked: ask anew. */
+  forgetPeer(): void {
+    this.#peer.forget();
+  }
+
   /** Make a call for a single blob or record in its turn. @throws what it fails with; the signal's reason, also while it waits for its turn */
   async single<T>(options: CallOptions | undefined, call: () => Promise<T>): Promise<T> {
     return await this.#inTurn(this.#singles(call), options);

@@ -73,7 +73,10 @@ export class OpenCall implements Disposable {
       return await untilAborted(answer, this.signal);
     } catch (error) {
       this.signal.throwIfAborted();
-      throw isServiceError(error) ? this.#toError(error) : error;
+      if (isServiceError(error)) throw this.#toError(error);
+      // grpc-js has no status for an answer that contradicts itself, and makes an error of nothing.
+      if (error instanceof Error && error.message.startsWith("undefined undefined: ")) throw new NarborError("ERR_STORE", `${this.#address.text} answered in something that is not gRPC`, { cause: error });
+      throw error;
     }
   }
 

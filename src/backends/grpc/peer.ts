@@ -39,6 +39,11 @@ export class PeerFinder {
     this.#channel = channel;
   }
 
+  /** It is not what it was. */
+  forget(): void {
+    this.#found = undefined;
+  }
+
   async find(options: CallOptions | undefined): Promise<Peer> {
     this.#channel.check(options);
     if (this.#found !== undefined) return this.#found;

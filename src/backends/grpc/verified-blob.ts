@@ -1,17 +1,22 @@
 import { equalBytes } from "../../bytes/compare-bytes.ts";
-import type { BlobRef } from "../../castore/blob-service.ts";
+import type { BlobRef, ReadOptions } from "../../castore/blob-service.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { formatDigest } from "../../castore/digest.ts";
 import { NarborError } from "../../errors.ts";
 import { blake3, createBlake3 } from "../../hash/blake3.ts";
 
 /**
- * Bytes `start` to `end` of a blob that someone else sends. All of it is read and hashed, whatever the range, and the range's last
+ * A range of a blob that someone else sends. All of it is read and hashed, whatever the range, and the range's last
  * piece is held back until the blob has shown to be the one that was asked for.
  *
  * @throws NarborError ERR_DATA_LOSS when it is another
  */
-export async function* verifiedRange(content: AsyncIterable<Uint8Array>, digest: B3Digest, start: number, end: number, from: string): AsyncGenerator<Uint8Array, void, undefined> {
+export async function* verifiedRange(
+  content: AsyncIterable<Uint8Array>,
+  digest: B3Digest,
+  { start = 0, end = Infinity, size = Infinity }: Pick<ReadOptions, "start" | "end" | "size"> = {},
+  from: string,
+): AsyncGenerator<Uint8Array, void, undefined> {
   const hasher = createBlake3();
   let held: Uint8Array | undefined;
   let position = 0;
@@ -20,6 +25,7 @@ export async function* verifiedRange(content: AsyncIterable<Uint8Array>, digest:
       hasher.update(bytes);
       const wanted = bytes.subarray(Math.max(0, start - position), Math.max(0, end - position));
       position += bytes.length;
+      if (position > size) throw notTheBlob(digest, from);
       if (wanted.length === 0) continue;
       if (held !== undefined) yield held;
       held = wanted;

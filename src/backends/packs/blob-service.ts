@@ -167,14 +167,8 @@ export class PacksBlobService implements BlobService {
       if (group.length === 0) return;
       const places = await this.#core.inTurn(() => this.#core.index.lookUp(() => this.#findWanted(group, count)), options);
       for (const wanted of this.#wantedBlocks(places)) {
-        // Given back when whoever reads has taken it.
-        const release = await this.#core.blockRoom.acquire(wanted.location.blockLength, options?.signal);
-        try {
-          this.#core.check(options);
-          yield await this.#readWanted(wanted);
-        } finally {
-          release();
-        }
+        this.#core.check(options);
+        yield await this.#readWanted(wanted);
       }
     }
   }

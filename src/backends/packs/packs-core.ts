@@ -6,8 +6,6 @@ import type { IndexDatabase } from "./index-database.ts";
 import type { PackFiles } from "./pack-files.ts";
 import type { Group, PackWriter } from "./pack-writer.ts";
 
-const BLOCK_ROOM_BYTES = 64 * 1024 * 1024;
-
 /** What the services of one open store share. */
 export class PacksCore {
   /** The store's. */
@@ -15,8 +13,6 @@ export class PacksCore {
   readonly index: IndexDatabase;
   readonly files: PackFiles;
   readonly writer: PackWriter;
-  /** Bytes of blocks that wait to be taken by those who read them as they are: there may be a thousand who take their time. */
-  readonly blockRoom = new Semaphore(BLOCK_ROOM_BYTES);
   readonly #turns = new Semaphore(1);
   readonly #packNames = new Map<number, string>();
   #closed = false;
