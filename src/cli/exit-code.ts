@@ -13,7 +13,7 @@ export const EXIT_NOT_FOUND = 3;
 export const EXIT_INVALID_INPUT = 4;
 /** What was stored is damaged. */
 export const EXIT_DAMAGED = 5;
-/** The store cannot be opened or written. */
+/** The store cannot be opened or written, or not by us. */
 export const EXIT_STORE = 6;
 /** No space left. */
 export const EXIT_NO_SPACE = 7;
@@ -48,7 +48,7 @@ const EXIT_OF_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_CLOSED: EXIT_STORE,
   ERR_UNAVAILABLE: EXIT_UNAVAILABLE,
   ERR_TIMEOUT: EXIT_UNAVAILABLE,
-  ERR_FORBIDDEN: EXIT_FAILURE,
+  ERR_FORBIDDEN: EXIT_STORE,
 };
 
 /** The exit code for anything that was thrown. */

@@ -45,6 +45,7 @@ async function readPem(file: string | undefined, address: GrpcAddress): Promise<
   if (file === undefined) return null;
   return await readFile(file).catch((error: NodeJS.ErrnoException) => {
     const isMissing = error.code === "ENOENT";
-    throw new NarborError(isMissing ? "ERR_NOT_FOUND" : "ERR_INVALID", `Cannot use the address ${address.text}: ${isMissing ? `there is no ${JSON.stringify(file)}` : error.message}`, { cause: error });
+    const what = isMissing ? `there is no ${JSON.stringify(file)}` : error.code === "EISDIR" ? `${JSON.stringify(file)} is a directory, expected a file in PEM` : error.message;
+    throw new NarborError(isMissing ? "ERR_NOT_FOUND" : "ERR_INVALID", `Cannot use the address ${address.text}: ${what}`, { cause: error });
   });
 }

@@ -28,6 +28,7 @@ export interface TlsFiles {
 
 const DEFAULT_PORT = 7420;
 const DEFAULT_TIMEOUT_SECONDS = 60;
+const MIN_TIMEOUT_SECONDS = 0.001;
 const MAX_TIMEOUT_SECONDS = 86_400;
 const PARAMETERS = ["directory-size", "timeout", "ca", "cert", "key"];
 
@@ -86,7 +87,7 @@ function parseDirectorySize(value: string | null, text: string): DirectorySizePr
 function parseTimeout(value: string | null, text: string): number {
   if (value === null) return DEFAULT_TIMEOUT_SECONDS;
   const seconds = Number(value);
-  if (!(seconds > 0 && seconds <= MAX_TIMEOUT_SECONDS)) throw invalid(text, `timeout is a number of seconds, at most ${MAX_TIMEOUT_SECONDS}`);
+  if (!(seconds >= MIN_TIMEOUT_SECONDS && seconds <= MAX_TIMEOUT_SECONDS)) throw invalid(text, `timeout is a number of seconds, ${MIN_TIMEOUT_SECONDS} to ${MAX_TIMEOUT_SECONDS}`);
   return seconds;
 }
 
