@@ -3,19 +3,16 @@
  * and slow readers cost no memory. The same NARs are fetched from `narbor serve` and from nginx, in turn, from memory.
  */
 import { spawn } from "node:child_process";
-import { createHash } from "node:crypto";
-import { createReadStream, createWriteStream } from "node:fs";
-import { mkdir, mkdtemp, rename, rm, readFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
-import { encodeNix32 } from "../dist/nix/nix32.js";
 import { startServer } from "../test/helpers/narbor-process.ts";
 import { atLeast, claim } from "./claims.ts";
 import { startNginx } from "./file-server.ts";
 import { median } from "./figures.ts";
 import type { Corpus } from "./nar-corpus.ts";
 import { closurePaths, shareFiles } from "./nar-corpus.ts";
+import { uploadNar, writeNar } from "./nar-files.ts";
 import { runProcess } from "./run-process.ts";
 import { hasProgram, load } from "./wrk.ts";
 
@@ -32,25 +29,6 @@ const LIMIT_SLOW_MIB = 64;
 const directory = await mkdtemp(join(process.env["BENCH_DIR"] ?? tmpdir(), "narbor-bench-"));
 const files = join(directory, "files");
 
-/** Write a NAR where nginx finds it, under the name that a binary cache has for it. */
-async function writeNar(corpus: Corpus): Promise<string> {
-  const hash = createHash("sha256");
-  const unnamed = join(directory, "unnamed");
-  await pipeline(
-    corpus.read(),
-    async function* (source) {
-      for await (const chunk of source) {
-        hash.update(chunk);
-        yield chunk;
-      }
-    },
-    createWriteStream(unnamed),
-  );
-  const path = `/nar/${encodeNix32(hash.digest())}.nar`;
-  await rename(unnamed, join(files, path));
-  return path;
-}
-
 async function residentMib(pid: number): Promise<number> {
   const [, kilobytes = "0"] = /VmRSS:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/status`, "utf8")) ?? [];
   return Math.round(Number(kilobytes) / 1024);
@@ -59,12 +37,9 @@ async function residentMib(pid: number): Promise<number> {
 async function measure(name: string, corpora: readonly Corpus[]): Promise<void> {
   await mkdir(join(files, "nar"), { recursive: true });
   const paths: string[] = [];
-  for (const corpus of corpora) paths.push(await writeNar(corpus));
+  for (const corpus of corpora) paths.push(await writeNar(files, corpus));
   await using narbor = await startServer(join(directory, "store"));
-  for (const path of paths) {
-    const uploaded = await fetch(`${narbor.url}${path}`, { method: "PUT", body: createReadStream(join(files, path)), duplex: "half" });
-    if (uploaded.status !== 201) throw new Error(`PUT: ${uploaded.status} ${await uploaded.text()}`);
-  }
+  for (const path of paths) await uploadNar(narbor.url, files, path);
   await using nginx = await startNginx(files);
   for (const connections of [1, 16]) {
     const own: number[] = [];

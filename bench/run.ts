@@ -17,6 +17,7 @@ interface Bench {
 const BENCHES: readonly Bench[] = [
   { script: "import" },
   { script: "nar-out" },
+  { script: "nar-compressed" },
   { script: "narinfo" },
   { script: "store-size" },
   { script: "cold-start" },

@@ -1,15 +1,19 @@
 /** An OCI layout as a directory, which several images may share: what is there already is not made again. */
 import { randomBytes } from "node:crypto";
-import { createWriteStream } from "node:fs";
-import { mkdir, readdir, readFile, rename, stat, unlink, writeFile } from "node:fs/promises";
+import { createReadStream, createWriteStream } from "node:fs";
+import { mkdir, readdir, rename, stat, unlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { NarborError } from "../errors.ts";
+import { collectBytes } from "../bytes/collect.ts";
+import { isNarborError, NarborError } from "../errors.ts";
 import type { DescribedImage, ImageArchiveOptions, ImageSummary } from "./image-archive.ts";
 import { blobPath, distinct, ociFiles, passLayer, sameLayer, summaryOf } from "./image-archive.ts";
 import type { ImageSource, LayerSource } from "./image-source.ts";
 import type { LayerDescriptor, LayerServices } from "./layer-digests.ts";
 import { LayerDigests } from "./layer-digests.ts";
+
+/** Of an index that others have written: some tens of thousands of images. */
+const MAX_INDEX_BYTES = 16 * 1024 * 1024;
 
 /** What was written to a layout. */
 export interface WrittenLayout extends ImageSummary {
@@ -119,10 +123,11 @@ async function readIndex(directory: string): Promise<RawIndex | undefined> {
     throw new NarborError("ERR_INVALID", `${cannot}: it holds ${JSON.stringify(names[0])}, and is no layout`);
   }
   try {
-    const index = JSON.parse(await readFile(join(directory, "index.json"), "utf8")) as RawIndex;
+    const text = await collectBytes(createReadStream(join(directory, "index.json")), MAX_INDEX_BYTES, "index.json");
+    const index = JSON.parse(Buffer.from(text).toString()) as RawIndex;
     if (Array.isArray(index.manifests)) return index;
   } catch (error) {
-    throw new NarborError("ERR_INVALID", `${cannot}: its index.json is not JSON`, { cause: error });
+    throw new NarborError("ERR_INVALID", `${cannot}: its index.json is ${isNarborError(error, "ERR_LIMIT") ? "too large" : "not JSON"}`, { cause: error });
   }
   throw new NarborError("ERR_INVALID", `${cannot}: its index.json is no index`);
 }

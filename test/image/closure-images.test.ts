@@ -306,6 +306,7 @@ describe("writeLayout()", () => {
     ["holds something else", "notes.txt", "mine", "notes.txt"],
     ["has an index that is none", "index.json", "[]", "is no index"],
     ["has an index that is not JSON", "index.json", "{", "is not JSON"],
+    ["has an index of gigabytes", "index.json", " ".repeat(17 * 1024 * 1024), "is too large"],
   ] as const)("leaves a directory alone that %s", async ([what, name, contents, message]) => {
     await using store = new MemoryStore();
     const directory = join(temporary.path, what);
