@@ -4,6 +4,7 @@ import { ByteWriter } from "../bytes/byte-writer.ts";
 import type { ArchiveFrames } from "../castore/archive-frames.ts";
 import type { CallOptions } from "../castore/call-options.ts";
 import type { Node } from "../castore/node.ts";
+import { isNarborError } from "../errors.ts";
 import { Sha256Tap } from "../hash/sha256.ts";
 import type { ComputedCache, ComputedKey } from "../store/computed-cache.ts";
 import type { NarRecord } from "../store/nar-index.ts";
@@ -116,7 +117,12 @@ export class NarPlans {
     const hash = new Sha256Tap();
     for await (const bytes of this.renderFramed(root, plan, "zstd")) hash.update(bytes);
     const file = { fileSize: plan.size, fileHash: hash.digest() };
-    await this.#services.computed.put(key, encodeFile(file), (performance.now() - start) / 1000);
+    try {
+      await this.#services.computed.put(key, encodeFile(file), (performance.now() - start) / 1000);
+    } catch (error) {
+      // A full disk, say. It is hashed again when it is asked for again.
+      if (!isNarborError(error)) throw error;
+    }
     return file;
   }
 }

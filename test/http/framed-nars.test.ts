@@ -1,6 +1,8 @@
 /** NARs that are served in the frames in which they are stored. */
 import { describe, expect, onTestFinished, test } from "vitest";
 import { PacksStore } from "../../src/backends/packs/packs-store.ts";
+import { NarborError } from "../../src/errors.ts";
+import type { Store } from "../../src/store/store.ts";
 import { decompress } from "../../src/compression/decompress.ts";
 import { collect, expectBytes, textBytes } from "../helpers/bytes.ts";
 import type { HttpCache, HttpCacheOptions } from "../helpers/http-cache.ts";
@@ -14,14 +16,23 @@ const NAR = referenceNar(directory(Object.fromEntries(Array.from({ length: 50 },
 const NAR_HASH = sha256Nix32(NAR);
 const SMALL = referenceNar(directory({ small: file(textBytes(1000)) }));
 
-async function openFilled(nar: Uint8Array, options: HttpCacheOptions = {}): Promise<HttpCache> {
+async function openFilled(nar: Uint8Array, options?: HttpCacheOptions): Promise<HttpCache> {
   const temporary = await temporaryDirectory();
   onTestFinished(async () => await temporary[Symbol.asyncDispose]());
-  const cache = await openHttpCache({ store: await PacksStore.open(temporary.path, { create: true }), ...options });
+  const cache = await openFilledIn(temporary.path, nar, options);
   onTestFinished(async () => await cache[Symbol.asyncDispose]());
-  expect(await put(`${cache.url}/nar/${sha256Nix32(nar)}.nar`, nar)).toMatchObject({ status: 201 });
-  expect(await put(`${cache.url}/${HASH}.narinfo`, narInfoText(nar, `/nix/store/${HASH}-hello`))).toMatchObject({ status: 201 });
   return cache;
+}
+
+async function openFilledIn(path: string, nar: Uint8Array, options: HttpCacheOptions = {}): Promise<HttpCache> {
+  const cache = await openHttpCache({ store: await PacksStore.open(path, { create: true }), ...options });
+  await fill(cache, nar);
+  return cache;
+}
+
+async function fill({ url }: HttpCache, nar: Uint8Array): Promise<void> {
+  expect(await put(`${url}/nar/${sha256Nix32(nar)}.nar`, nar)).toMatchObject({ status: 201 });
+  expect(await put(`${url}/${HASH}.narinfo`, narInfoText(nar, `/nix/store/${HASH}-hello`))).toMatchObject({ status: 201 });
 }
 
 async function narInfoOf({ url }: HttpCache): Promise<Record<string, string>> {
@@ -82,6 +93,28 @@ describe("a NAR that lies in frames", () => {
     // Who remembers the other URL is served all the same.
     expectBytes(await decompressed((await getBytes(`${cache.url}/nar/${NAR_HASH}.nar.zst`)).bytes), NAR);
   });
+});
+
+test("what a NAR in frames is as a file is hashed once, and found by the next server", async () => {
+  await using temporary = await temporaryDirectory();
+  const first = await openFilledIn(temporary.path, NAR);
+  const narInfo = await narInfoOf(first);
+  await first[Symbol.asyncDispose]();
+  await using second = await openHttpCache({ store: await PacksStore.open(temporary.path) });
+  expect(await narInfoOf(second)).toEqual(narInfo);
+  expect(await narInfoOf(second)).toEqual(narInfo);
+  expect(await second.store.computed.stats()).toMatchObject([{ kind: "framed-nar", entries: 1, hits: 1, misses: 1 }]);
+});
+
+test("a narinfo is served also where nothing can be remembered", async () => {
+  await using temporary = await temporaryDirectory();
+  await using packs = await PacksStore.open(temporary.path, { create: true });
+  const full = { get: async () => undefined, put: async () => Promise.reject(new NarborError("ERR_NO_SPACE", "the disk is full")) };
+  const { blobs, directories, pathInfos, nars, documents, frames } = packs;
+  const store = { blobs, directories, pathInfos, nars, documents, frames, computed: full as unknown as Store["computed"], begin: () => packs.begin(), directorySizeProfile: () => packs.directorySizeProfile(), [Symbol.asyncDispose]: async () => undefined };
+  await using cache = await openHttpCache({ store });
+  await fill(cache, NAR);
+  expect(await narInfoOf(cache)).toMatchObject({ Compression: "zstd" });
 });
 
 test("a small NAR is served as it is, and so is every NAR of a store without frames", async () => {
