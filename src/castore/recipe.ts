@@ -18,6 +18,11 @@ export interface BlobSegment extends BlobRef {
 /** A piece of an archive: bytes as they are, or contents that are read from the blob service. */
 export type Segment = Uint8Array | BlobSegment;
 
+/** Bytes of it. */
+export function segmentLength(segment: Segment): number {
+  return segment instanceof Uint8Array ? segment.length : (segment.end ?? segment.size) - (segment.start ?? 0);
+}
+
 const MAGIC = Buffer.from("narbor-recipe-1\n");
 const KIND = { literal: 0, zeros: 1, blob: 2, part: 3 } as const;
 /** Each record begins with its length times this, and its kind. */

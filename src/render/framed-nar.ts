@@ -5,11 +5,12 @@
 import type { ArchiveFrames, ArchivePart } from "../castore/archive-frames.ts";
 import type { CallOptions } from "../castore/call-options.ts";
 import type { Segment } from "../castore/recipe.ts";
+import { segmentLength } from "../castore/recipe.ts";
 import { MAX_SHORT_FRAME_LENGTH, rawFrameHead, SHORT_FRAME_HEAD_LENGTH } from "../compression/zstd-frame.ts";
 import { mapConcurrent } from "../concurrency/map-concurrent.ts";
 import { narSegments } from "./render-nar.ts";
 import type { ReadBlobs, RenderOptions } from "./segments.ts";
-import { renderArchive, segmentLength } from "./segments.ts";
+import { renderArchive } from "./segments.ts";
 import type { Tree } from "./tree.ts";
 
 /** A NAR as it lies. */

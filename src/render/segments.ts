@@ -5,6 +5,7 @@ import type { CallOptions } from "../castore/call-options.ts";
 import type { B3Digest } from "../castore/digest.ts";
 import { digestKey, formatDigest } from "../castore/digest.ts";
 import type { Segment } from "../castore/recipe.ts";
+import { segmentLength } from "../castore/recipe.ts";
 import { nextTurn } from "../concurrency/next-turn.ts";
 import type { ErrorCode } from "../errors.ts";
 import { NarborError } from "../errors.ts";
@@ -239,11 +240,6 @@ function* smallBlobsWithin(plan: RenderPlan, start: number, end: number): Genera
     }
     position += length;
   }
-}
-
-/** Bytes of it. */
-export function segmentLength(segment: Segment): number {
-  return segment instanceof Uint8Array ? segment.length : (segment.end ?? segment.size) - (segment.start ?? 0);
 }
 
 /** Whether a blob is read together with others, or as a stream of its own. */

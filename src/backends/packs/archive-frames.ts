@@ -6,6 +6,7 @@ import type { BlobRef } from "../../castore/blob-service.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import { formatDigest } from "../../castore/digest.ts";
 import type { Segment } from "../../castore/recipe.ts";
+import { segmentLength } from "../../castore/recipe.ts";
 import { rawFrame, rawFrameLength } from "../../compression/zstd-frame.ts";
 import { decompressZstdSync } from "../../compression/zstd.ts";
 import { nextTurn } from "../../concurrency/next-turn.ts";
@@ -178,7 +179,7 @@ class Layout {
   }
 
   #addBetween(segment: Segment): void {
-    const length = lengthOf(segment);
+    const length = segmentLength(segment);
     if (length === 0) return;
     this.#between.push(segment);
     this.#betweenBytes += length;
@@ -186,7 +187,7 @@ class Layout {
   }
 
   #endBetween(): void {
-    if (this.#between.length > 0) this.#parts.push({ rawLength: this.#between.reduce((sum, segment) => sum + lengthOf(segment), 0), segments: this.#between });
+    if (this.#between.length > 0) this.#parts.push({ rawLength: this.#between.reduce((sum, segment) => sum + segmentLength(segment), 0), segments: this.#between });
     this.#between = [];
   }
 }
@@ -227,10 +228,6 @@ class PackFrame implements StoredFrame {
 
 function isFramedBy(row: ChunkEntry | undefined, gap: Uint8Array): boolean {
   return row?.isFraming === true && row.length === gap.length && equalBytes(row.digest, blake3(gap));
-}
-
-function lengthOf(segment: Segment): number {
-  return segment instanceof Uint8Array ? segment.length : (segment.end ?? segment.size) - (segment.start ?? 0);
 }
 
 function lost({ digest }: BlobRef, what: string): NarborError {
