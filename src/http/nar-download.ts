@@ -2,11 +2,12 @@
 import { fromBase64Url, toBase64Url } from "../bytes/text-encoding.ts";
 import { decodeRootNode, encodeEntry } from "../castore/directory-proto.ts";
 import type { Node } from "../castore/node.ts";
+import type { Codec } from "../compression/codec.ts";
 import { compress } from "../compression/compress.ts";
 import { NarborError } from "../errors.ts";
 import { encodeNix32 } from "../nix/nix32.ts";
 import type { NarPlans } from "../render/nar-plans.ts";
-import type { NarFileRecord, NarRecord } from "../store/nar-index.ts";
+import type { NarRecord } from "../store/nar-index.ts";
 import type { Store } from "../store/store.ts";
 import { parseByteRange } from "./byte-range.ts";
 import type { HttpAnswer, HttpRequest } from "./exchange.ts";
@@ -23,11 +24,11 @@ export async function getNarFile(request: HttpRequest, name: NarFileName, store:
   const { signal } = request;
   const uploaded = await store.nars.byFileHash(name.sha256, { signal });
   const nar = name.suffix === "" && (uploaded === undefined || uploaded.codec === "none") ? await store.nars.byNarHash(name.sha256, { signal }) : undefined;
-  if (nar !== undefined) return await answerNar(request, nar.root, nar.narSize, `"${encodeNix32(nar.narSha256)}"`, plans);
+  if (nar !== undefined) return await answerKnownNar(request, nar, plans);
   // One that was uploaded as it is has the same name.
   if (name.suffix === FRAMED_SUFFIX && (uploaded === undefined || uploaded.codec === "none")) return await answerFramedNar(request, name.sha256, store, plans);
   if (uploaded === undefined) throw new NarborError("ERR_NOT_FOUND", "There is no such NAR here");
-  return await answerUploadedFile(request, uploaded, plans);
+  return await answerCompressed(request, uploaded.root, uploaded.codec, plans);
 }
 
 /**
@@ -35,13 +36,13 @@ export async function getNarFile(request: HttpRequest, name: NarFileName, store:
  * remembers its name for 30 days, and comes back for a NAR in that compression (it never checks FileHash). It also asks `HEAD` before an upload, and
  * skips that on a yes: the narinfo that follows will do alone.
  */
-async function answerUploadedFile(request: HttpRequest, uploaded: NarFileRecord & NarRecord, plans: NarPlans): Promise<HttpAnswer> {
+async function answerCompressed(request: HttpRequest, root: Node, codec: Codec, plans: NarPlans): Promise<HttpAnswer> {
   const { signal } = request;
   // No length, no range, no ETag: how the compressed bytes fall is not a promise.
   const headers = { "content-type": NAR_TYPE };
   if (request.method === "HEAD") return { status: 200, headers };
-  const plan = await plans.plan(uploaded.root, { signal });
-  return { status: 200, headers, body: compress(plans.render(uploaded.root, plan, { signal }), uploaded.codec, { signal }) };
+  const plan = await plans.plan(root, { signal });
+  return { status: 200, headers, body: compress(plans.render(root, plan, { signal }), codec, { signal }) };
 }
 
 /** `nar/snix-castore/<Entry>?narsize=N`: a tree by its root node, as snix and tvix serve it. */
@@ -56,16 +57,26 @@ export async function getCastoreNar(request: HttpRequest, entry: string, plans: 
 async function answerFramedNar(request: HttpRequest, narSha256: Uint8Array, store: Store, plans: NarPlans): Promise<HttpAnswer> {
   const { signal } = request;
   const nar = await store.nars.byNarHash(narSha256, { signal });
-  const plan = nar && (await plans.planFramed(nar.root, nar.narSize, { signal }));
-  if (nar === undefined || plan === undefined) throw new NarborError("ERR_NOT_FOUND", "There is no such NAR here");
-  return answerRange(request, plan.size, `"${encodeNix32(narSha256)}-zstd"`, (range) => plans.renderFramed(nar.root, plan, "zstd", { signal, ...range }));
+  if (nar === undefined) throw new NarborError("ERR_NOT_FOUND", "There is no such NAR here");
+  const plan = await plans.planFramed(nar, { signal });
+  // A client may remember the URL from when there was one, or from another server.
+  if (plan === undefined) return await answerCompressed(request, nar.root, "zstd", plans);
+  return answerRange(request, plan.size, `"${encodeNix32(narSha256)}-${plan.layoutId}"`, (range) => plans.renderFramed(nar.root, plan, "zstd", { signal, ...range }));
+}
+
+/** `nar/<NarHash>.nar`, from its frames where it lies in some. */
+async function answerKnownNar(request: HttpRequest, nar: NarRecord, plans: NarPlans): Promise<HttpAnswer> {
+  const { signal } = request;
+  const { root, narSize } = nar;
+  const etag = `"${encodeNix32(nar.narSha256)}"`;
+  const framed = await plans.planFramed(nar, { signal });
+  if (framed?.narSize !== narSize) return await answerNar(request, root, narSize, etag, plans);
+  return answerRange(request, narSize, etag, (range) => plans.renderFramed(root, framed, "nar", { signal, ...range }));
 }
 
 /** Everything the NAR needs is looked up before the headers go out. */
 async function answerNar(request: HttpRequest, root: Node, narSize: number, etag: string, plans: NarPlans): Promise<HttpAnswer> {
   const { signal } = request;
-  const framed = await plans.planFramed(root, narSize, { signal });
-  if (framed?.narSize === narSize) return answerRange(request, narSize, etag, (range) => plans.renderFramed(root, framed, "nar", { signal, ...range }));
   const plan = await plans.plan(root, { signal });
   if (plan.size !== narSize) {
     throw new NarborError("ERR_NOT_FOUND", `There is no such NAR here: the tree's NAR has ${plan.size} bytes, not ${narSize}`);

@@ -8,6 +8,7 @@ import type { Segment } from "../castore/recipe.ts";
 import { segmentLength } from "../castore/recipe.ts";
 import { MAX_SHORT_FRAME_LENGTH, rawFrameHead, SHORT_FRAME_HEAD_LENGTH } from "../compression/zstd-frame.ts";
 import { mapConcurrent } from "../concurrency/map-concurrent.ts";
+import { blake3 } from "../hash/blake3.ts";
 import { narSegments } from "./render-nar.ts";
 import type { ReadBlobs, RenderOptions } from "./segments.ts";
 import { renderArchive } from "./segments.ts";
@@ -19,6 +20,8 @@ export interface FramedNar {
   readonly size: number;
   /** Bytes of the NAR. */
   readonly narSize: number;
+  /** The same for the same bytes: in another store, or after a loss, the NAR may lie otherwise. */
+  readonly layoutId: string;
   readonly parts: readonly ArchivePart[];
 }
 
@@ -37,7 +40,7 @@ const FRAMES_AHEAD = 4;
 export async function planFramedNar(tree: Tree, frames: ArchiveFrames, maxBetween: number, options?: CallOptions): Promise<FramedNar | undefined> {
   const parts = await frames.lay(narSegments(tree), maxBetween, options);
   const sizeAs = (form: FramedForm): number => (parts ?? []).reduce((sum, part) => sum + lengthOf(part, form), 0);
-  return parts && { size: sizeAs("zstd"), narSize: sizeAs("nar"), parts };
+  return parts && { size: sizeAs("zstd"), narSize: sizeAs("nar"), layoutId: layoutId(parts), parts };
 }
 
 /**
@@ -56,6 +59,12 @@ export async function* renderFramedNar({ parts }: FramedNar, form: FramedForm, s
     return [bytes.subarray(start, end)];
   });
   for await (const bytes of opened) yield* bytes;
+}
+
+/** Where frames begin and how long they are: zstd makes the same of the same bytes. */
+function layoutId(parts: readonly ArchivePart[]): string {
+  const lengths = parts.map((part) => ("segments" in part ? `-${part.rawLength}` : `${part.rawLength}:${part.length}`));
+  return Buffer.from(blake3(Buffer.from(lengths.join(" ")))).toString("hex").slice(0, 32);
 }
 
 /** Those of which something is wanted, and what of each. */

@@ -1,12 +1,13 @@
 /** NARs that are asked for again: by many clients at once, in ranges, or by a client that comes back. */
 import pLimit from "p-limit";
 import { ByteWriter } from "../bytes/byte-writer.ts";
-import type { ArchiveFrames } from "../castore/archive-frames.ts";
+import type { ArchiveFrames, ArchivePart } from "../castore/archive-frames.ts";
 import type { CallOptions } from "../castore/call-options.ts";
 import type { Node } from "../castore/node.ts";
 import { isNarborError } from "../errors.ts";
 import { Sha256Tap } from "../hash/sha256.ts";
 import type { ComputedCache, ComputedKey } from "../store/computed-cache.ts";
+import { FRAMED_NAR_KIND } from "../store/computed-cache.ts";
 import type { NarRecord } from "../store/nar-index.ts";
 import type { FramedForm, FramedNar } from "./framed-nar.ts";
 import { planFramedNar, renderFramedNar } from "./framed-nar.ts";
@@ -21,7 +22,7 @@ import { loadTree, treeBytes } from "./tree.ts";
 /** Files that are remembered, what one takes in memory, and how many are read at once to be hashed. */
 const MAX_FILES = 65_536;
 const FILE_BYTES = 300;
-const FILES_HASHED_AT_ONCE = 2;
+const FILES_HASHED_AT_ONCE = 4;
 const SIZE_LENGTH = 8;
 const HASH_LENGTH = 32;
 /** What a part of a plan takes in memory. */
@@ -78,24 +79,24 @@ export class NarPlans {
   }
 
   /** As `planFramedNar`; undefined where more than half of the NAR lies elsewhere, or it is small, or the store has no frames. */
-  async planFramed(root: Node, narSize: number, options?: CallOptions): Promise<FramedNar | undefined> {
+  async planFramed({ root, narSize }: Pick<NarRecord, "root" | "narSize">, options?: CallOptions): Promise<FramedNar | undefined> {
     const { frames, directories } = this.#services;
     if (frames === undefined || narSize < MIN_FRAMED_BYTES) return undefined;
     const make = async (): Promise<{ readonly plan: FramedNar | undefined; readonly bytes: number }> => {
       const plan = await planFramedNar(await loadTree(root, directories), frames, narSize * MAX_BETWEEN_SHARE);
-      const parts = plan?.parts ?? [];
-      return { plan, bytes: parts.reduce((sum, part) => sum + PART_BYTES * ("segments" in part ? part.segments.length : 1), PART_BYTES) };
+      return { plan, bytes: (plan?.parts ?? []).reduce((sum, part) => sum + partBytes(part), PART_BYTES) };
     };
     return await this.#framed.plan(root, make, options);
   }
 
   /** What the NAR in frames is as a file; undefined as for `planFramed`. Read once, and remembered. */
-  async framedFile({ root, narSize, narSha256 }: NarRecord, options?: CallOptions): Promise<FramedFile | undefined> {
+  async framedFile(nar: NarRecord, options?: CallOptions): Promise<FramedFile | undefined> {
+    const { root, narSize, narSha256 } = nar;
     if (this.#services.frames === undefined || narSize < MIN_FRAMED_BYTES) return undefined;
     const make = async (): Promise<{ readonly plan: FramedFile | undefined; readonly bytes: number }> => {
-      const key = { kind: "framed-nar", digest: narSha256 };
+      const key = { kind: FRAMED_NAR_KIND, digest: narSha256 };
       const known = decodeFile(await this.#services.computed.get(key));
-      return { plan: known ?? (await this.#hashing(() => this.#hashFramed(root, narSize, key))), bytes: FILE_BYTES };
+      return { plan: known ?? (await this.#hashing(() => this.#hashFramed(nar, key))), bytes: FILE_BYTES };
     };
     return await this.#files.plan(root, make, options);
   }
@@ -110,12 +111,12 @@ export class NarPlans {
     }
   }
 
-  async #hashFramed(root: Node, narSize: number, key: ComputedKey): Promise<FramedFile | undefined> {
+  async #hashFramed(nar: NarRecord, key: ComputedKey): Promise<FramedFile | undefined> {
     const start = performance.now();
-    const plan = await this.planFramed(root, narSize);
+    const plan = await this.planFramed(nar);
     if (plan === undefined) return undefined;
     const hash = new Sha256Tap();
-    for await (const bytes of this.renderFramed(root, plan, "zstd")) hash.update(bytes);
+    for await (const bytes of this.renderFramed(nar.root, plan, "zstd")) hash.update(bytes);
     const file = { fileSize: plan.size, fileHash: hash.digest() };
     try {
       await this.#services.computed.put(key, encodeFile(file), (performance.now() - start) / 1000);
@@ -125,6 +126,12 @@ export class NarPlans {
     }
     return file;
   }
+}
+
+/** About how much memory it takes. */
+function partBytes(part: ArchivePart): number {
+  if (!("segments" in part)) return PART_BYTES;
+  return part.segments.reduce((sum, segment) => sum + PART_BYTES + (segment instanceof Uint8Array ? segment.length : 0), PART_BYTES);
 }
 
 function encodeFile({ fileSize, fileHash }: FramedFile): Uint8Array {

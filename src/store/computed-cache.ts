@@ -19,6 +19,9 @@ export interface ComputedStats {
   readonly secondsSaved: number;
 }
 
+/** What a NAR in the frames in which it lies is as a file: it depends on where it lies, and is forgotten when that is found anew. */
+export const FRAMED_NAR_KIND = "framed-nar";
+
 /** Most bytes of a value. */
 export const MAX_COMPUTED_BYTES = 4096;
 const MAX_KIND_LENGTH = 64;

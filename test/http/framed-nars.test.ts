@@ -1,6 +1,10 @@
 /** NARs that are served in the frames in which they are stored. */
 import { describe, expect, onTestFinished, test } from "vitest";
 import { PacksStore } from "../../src/backends/packs/packs-store.ts";
+import { toBase64Url } from "../../src/bytes/text-encoding.ts";
+import { encodeEntry } from "../../src/castore/directory-proto.ts";
+import type { Node } from "../../src/castore/node.ts";
+import { sha256 } from "../../src/hash/sha256.ts";
 import { NarborError } from "../../src/errors.ts";
 import type { Store } from "../../src/store/store.ts";
 import { decompress } from "../../src/compression/decompress.ts";
@@ -77,6 +81,8 @@ describe("a NAR that lies in frames", () => {
     expect([part.status, part.headers.get("content-range")]).toEqual([206, `bytes 100-2099/${whole.bytes.length}`]);
     expectBytes(part.bytes, whole.bytes.subarray(100, 2100));
     expect((await getBytes(address, { range: `bytes=${whole.bytes.length}-` })).status).toBe(416);
+    expect((await getBytes(address, { range: "bytes=100-2099", "if-range": etag })).status).toBe(206);
+    expect((await getBytes(address, { range: "bytes=100-2099", "if-range": '"another"' })).status).toBe(200);
     expect((await getBytes(address, { "if-none-match": etag })).status).toBe(304);
   });
 
@@ -124,7 +130,22 @@ test("a small NAR is served as it is, and so is every NAR of a store without fra
   await put(`${cache.url}/nar/${NAR_HASH}.nar`, NAR);
   await put(`${cache.url}/${HASH}.narinfo`, narInfoText(NAR, `/nix/store/${HASH}-hello`));
   expect(await narInfoOf(cache)).toMatchObject({ URL: `nar/${NAR_HASH}.nar`, Compression: "none" });
-  expect((await send(`${cache.url}/nar/${NAR_HASH}.nar.zst`)).status).toBe(404);
+  // Who remembers that URL from elsewhere gets the NAR.
+  expectBytes(await decompressed((await getBytes(`${cache.url}/nar/${NAR_HASH}.nar.zst`)).bytes), NAR);
+});
+
+test("a URL that lies about a NAR's size changes nothing for others", async () => {
+  const names = Array.from({ length: 300 }, (_, index) => `file${index}`);
+  const treeOf = (rename: (name: string, index: number) => string): Uint8Array => referenceNar(directory(Object.fromEntries(names.map((name, index) => [rename(name, index), file(textBytes(500, index))]))));
+  const other = treeOf((name, index) => `${(index * 7) % 300}-${name}`);
+  for (const [nar, compression] of [[NAR, "zstd"], [other, "none"]] as const) {
+    const cache = await openFilled(treeOf((name) => name));
+    await fill(cache, nar);
+    const root = (await cache.store.nars.byNarHash(sha256(nar)))?.root as Node;
+    for (const size of ["16384", "9999999999999999"]) expect((await send(`${cache.url}/nar/snix-castore/${toBase64Url(encodeEntry(root))}?narsize=${size}`)).status).toBe(404);
+    expect(await narInfoOf(cache)).toMatchObject({ Compression: compression });
+    expectBytes(await decompressed((await getBytes(`${cache.url}/nar/${sha256Nix32(nar)}.nar.zst`)).bytes), nar);
+  }
 });
 
 test("a NAR that is not here is 404 as zstd, too", async () => {

@@ -1,10 +1,10 @@
 /** Blocks as frames of archives: a block that holds what an archive holds at some place, and nothing else, is given away as it lies in its pack. */
-import { concatBytes } from "../../bytes/collect.ts";
+import { concatBytes, copyBytes } from "../../bytes/collect.ts";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import type { ArchiveFrames, ArchivePart, StoredFrame } from "../../castore/archive-frames.ts";
 import type { BlobRef } from "../../castore/blob-service.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
-import { formatDigest } from "../../castore/digest.ts";
+import { formatDigest, toB3Digest } from "../../castore/digest.ts";
 import type { Segment } from "../../castore/recipe.ts";
 import { segmentLength } from "../../castore/recipe.ts";
 import { rawFrame, rawFrameLength } from "../../compression/zstd-frame.ts";
@@ -23,6 +23,7 @@ const FILES_PER_TURN = 1024;
 const MAX_GAP_BYTES = 64 * 1024;
 /** Pieces that are not in stored frames. Each takes some hundred bytes as long as the archive is known. */
 const MAX_BETWEEN_PIECES = 65_536;
+const MAX_TABLES = 16;
 const NO_BYTES = new Uint8Array(0);
 
 export class PacksArchiveFrames implements ArchiveFrames {
@@ -71,6 +72,12 @@ interface Run {
   readonly segments: Segment[];
 }
 
+interface ReadTable {
+  readonly table: BlockTable;
+  /** Those that are not empty. */
+  readonly rows: readonly ChunkEntry[];
+}
+
 class Layout {
   readonly #core: PacksCore;
   readonly #parts: ArchivePart[] = [];
@@ -78,6 +85,8 @@ class Layout {
   #run: Run | undefined;
   #betweenBytes = 0;
   #betweenPieces = 0;
+  /** The last ones. */
+  readonly #tables = new Map<string, ReadTable>();
 
   constructor(core: PacksCore) {
     this.#core = core;
@@ -148,8 +157,7 @@ class Layout {
       this.#addBetween(blob);
       return;
     }
-    const table = await this.#core.files.readTable(this.#core.packName(location.pack), location.blockOffset, location.blockLength);
-    const rows = table.chunks.filter(({ length }) => length > 0);
+    const { table, rows } = await this.#readTable(location);
     const [first] = rows;
     const before = first?.isFraming === true ? first.length : 0;
     const own = gap.subarray(gap.length - before);
@@ -161,6 +169,19 @@ class Layout {
     this.#addBetween(gap.subarray(0, gap.length - before));
     this.#run = { frame: new PackFrame(this.#core, location, table), rows, next: before > 0 ? 2 : 1, segments: before > 0 ? [own, blob] : [blob] };
     this.#endRun();
+  }
+
+  /** A NAR may come back to a block as often as it has files. */
+  async #readTable(location: ChunkLocation): Promise<ReadTable> {
+    const key = `${location.pack}:${location.blockOffset}`;
+    const known = this.#tables.get(key);
+    if (known !== undefined) return known;
+    const table = await this.#core.files.readTable(this.#core.packName(location.pack), location.blockOffset, location.blockLength);
+    const read = { table, rows: table.chunks.filter(({ length }) => length > 0) };
+    this.#tables.set(key, read);
+    const [oldest] = this.#tables.keys();
+    if (this.#tables.size > MAX_TABLES && oldest !== undefined) this.#tables.delete(oldest);
+    return read;
   }
 
   /** A block that was gone along with to its end is a frame. */
@@ -181,7 +202,8 @@ class Layout {
   #addBetween(segment: Segment): void {
     const length = segmentLength(segment);
     if (length === 0) return;
-    this.#between.push(segment);
+    // A digest that is part of a directory's message would keep all of it.
+    this.#between.push(segment instanceof Uint8Array ? segment : { digest: toB3Digest(copyBytes(segment.digest)), size: segment.size });
     this.#betweenBytes += length;
     this.#betweenPieces++;
   }

@@ -13,6 +13,7 @@ import type { Codec } from "../../compression/codec.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import type { DocumentRecord } from "../../store/document-index.ts";
 import type { ComputedKey, ComputedStats } from "../../store/computed-cache.ts";
+import { FRAMED_NAR_KIND } from "../../store/computed-cache.ts";
 import type { NarFileRecord, NarRecord } from "../../store/nar-index.ts";
 import { mergePathInfo } from "../../store/path-info.ts";
 import { decodePathInfo, encodePathInfo } from "../../store/path-info-proto.ts";
@@ -404,6 +405,7 @@ export class IndexDatabase implements Disposable {
       this.#database.exec("CREATE TEMP TABLE old_path_infos AS SELECT digest, message FROM path_infos WHERE message IS NOT NULL");
       this.#database.exec("UPDATE packs SET indexed_bytes = 0");
       for (const table of TABLES) this.#database.exec(`DELETE FROM ${table}`);
+      this.#database.prepare("DELETE FROM computed WHERE kind = ?").run(FRAMED_NAR_KIND);
     });
   }
 

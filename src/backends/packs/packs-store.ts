@@ -28,7 +28,7 @@ import { DurableSink, PacksCore, WorkSink } from "./packs-core.ts";
 import { PacksPathInfoService } from "./path-info-service.ts";
 import { recoverIndex } from "./recover-index.ts";
 import type { StoreFormat } from "./store-format.ts";
-import { createStoreFormat, readStoreFormat } from "./store-format.ts";
+import { createStoreFormat, readStoreFormat, STORE_VERSION, upgradeStoreFormat } from "./store-format.ts";
 import { hasErrorCode, isDamagedDatabase, toStoreError } from "./system-error.ts";
 import type { WrittenBytes } from "./check-packs.ts";
 import { checkPacks } from "./check-packs.ts";
@@ -169,7 +169,10 @@ function importServices(core: PacksCore, sink: WriteSink): { blobs: PacksBlobSer
 
 async function openFormat(directory: string, options: PacksStoreOptions): Promise<StoreFormat> {
   const found = await readStoreFormat(directory);
-  if (found !== undefined) return found;
+  if (found !== undefined) {
+    if (found.version < STORE_VERSION) await upgradeStoreFormat(directory, found);
+    return found;
+  }
   if (options.create !== true) throw new NarborError("ERR_NOT_FOUND", `Cannot open the store "${directory}": there is none`);
   await makeDirectory(directory);
   await checkNotForeign(directory);

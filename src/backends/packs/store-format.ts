@@ -1,14 +1,14 @@
 /** What a store is: `narbor.json` in its directory, written once when the store is made. */
 import { randomBytes } from "node:crypto";
-import { link, readFile, unlink, writeFile } from "node:fs/promises";
+import { link, readFile, rename, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
 import { NarborError } from "../../errors.ts";
 import { syncDirectory } from "./pack-appender.ts";
 import { hasErrorCode, toStoreError } from "./system-error.ts";
 
-/** The format this program writes, and the newest it reads. */
-export const STORE_VERSION = 1;
+/** The format this program writes, and the newest it reads. 1 had no framing in blocks, and reads it as chunks of gigabytes. */
+export const STORE_VERSION = 2;
 
 export interface StoreFormat {
   readonly version: number;
@@ -40,14 +40,25 @@ export async function readStoreFormat(directory: string): Promise<StoreFormat | 
 
 /** Write it, unless another process did so first; then that one counts. */
 export async function createStoreFormat(directory: string, directorySizeProfile: DirectorySizeProfile): Promise<void> {
+  // A link, unlike a rename, never takes another one's place.
+  await writeFormat(directory, directorySizeProfile, async (temporary, file) =>
+    await link(temporary, file).catch((error: unknown) => {
+      if (!hasErrorCode(error, "EEXIST")) throw error;
+    }),
+  );
+}
+
+/** Say that an older store is of this version from now on, before anything is written to it that an older program would misread. */
+export async function upgradeStoreFormat(directory: string, { directorySizeProfile }: StoreFormat): Promise<void> {
+  await writeFormat(directory, directorySizeProfile, rename);
+}
+
+async function writeFormat(directory: string, directorySizeProfile: DirectorySizeProfile, place: (temporary: string, file: string) => Promise<void>): Promise<void> {
   const text = `${JSON.stringify({ format: "narbor-store", version: STORE_VERSION, directorySize: directorySizeProfile }, undefined, 2)}\n`;
   const temporary = join(directory, `.${FILE_NAME}.${randomBytes(6).toString("hex")}`);
   try {
     await writeFile(temporary, text, { flush: true });
-    // A link, unlike a rename, never takes another one's place.
-    await link(temporary, join(directory, FILE_NAME)).catch((error: unknown) => {
-      if (!hasErrorCode(error, "EEXIST")) throw error;
-    });
+    await place(temporary, join(directory, FILE_NAME));
     await syncDirectory(directory);
   } catch (error) {
     throw toStoreError(`Cannot make a store in "${directory}"`, error);

@@ -14,7 +14,7 @@ import { loadTree } from "../../../src/render/tree.ts";
 import { arbitraryTree } from "../../arbitrary/nar-tree.ts";
 import { chunked, collect, expectBytes, sampleBytes, textBytes } from "../../helpers/bytes.ts";
 import { checked, onlyPack, withStore } from "../../helpers/pack-stores.ts";
-import { expectCode, expectReason } from "../../helpers/promises.ts";
+import { expectCode, expectReason, within } from "../../helpers/promises.ts";
 import type { Tree } from "../../helpers/reference-nar.ts";
 import { directory, file, referenceNar, symlink } from "../../helpers/reference-nar.ts";
 import { temporaryDirectory } from "../../helpers/temporary-directory.ts";
@@ -116,6 +116,34 @@ test("a NAR whose files came from elsewhere lies in no frames, which is said, an
   const nar = referenceNar(other);
   expect(await planFramedNar(await loadTree(root, store.directories), store.frames, nar.length / 2)).toBeUndefined();
   expectBytes(await narOf(store, await plan(store, root)), nar);
+});
+
+test("a NAR of the same files under other names of the same length has its own framing", async () => {
+  await using temporary = await temporaryDirectory();
+  await using store = await PacksStore.open(temporary.path, { create: true });
+  const named = (name: string): Tree => directory(Object.fromEntries(Array.from({ length: 200 }, (_, index) => [`${name}${String(index).padStart(3, "0")}`, file(textBytes(1000, index))])));
+  for (const name of ["a", "b"]) expectBytes(await narOf(store, await plan(store, await put(store, named(name)))), referenceNar(named(name)));
+});
+
+test("files that are there already, and large ones between, leave most of a NAR in frames", async () => {
+  await using temporary = await temporaryDirectory();
+  await using store = await PacksStore.open(temporary.path, { create: true });
+  const known = textBytes(3000, 7);
+  await put(store, directory({ known: file(known) }));
+  const content = (index: number): Uint8Array => (index % 50 === 49 ? known : index % 50 === 20 ? sampleBytes(150_000, index) : textBytes(4000, index));
+  const tree = directory(Object.fromEntries(Array.from({ length: 600 }, (_, index) => [`file${String(index).padStart(3, "0")}`, file(content(index))])));
+  const framed = await plan(store, await put(store, tree));
+  expectBytes(await narOf(store, framed), referenceNar(tree));
+  expect(bytesBetween(framed) / referenceNar(tree).length).toBeLessThan(0.1);
+});
+
+test("a NAR that comes back to one block thousands of times is laid out at once", async () => {
+  await using temporary = await temporaryDirectory();
+  await using store = await PacksStore.open(temporary.path, { create: true });
+  await put(store, directory(Object.fromEntries(Array.from({ length: 10_000 }, (_, index) => [`f${String(index).padStart(5, "0")}`, file(`${index}`)]))));
+  const again = directory(Object.fromEntries(Array.from({ length: 10_000 }, (_, index) => [`g${String(index).padStart(5, "0")}`, file("0")])));
+  const root = await put(store, again);
+  expectBytes(await narOf(store, await within(plan(store, root), 5_000)), referenceNar(again));
 });
 
 test("a store that is opened again, or whose index is made anew, has the same frames", async () => {

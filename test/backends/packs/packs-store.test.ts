@@ -45,14 +45,24 @@ describe("opening", () => {
     await expectCode(PacksStore.open(temporary.path), "ERR_STORE", "packs");
   });
 
+  test("PacksStore.open() of a store of version 1 makes it one of version 2, which older programs leave alone", async () => {
+    await using temporary = await temporaryDirectory();
+    const path = join(temporary.path, "narbor.json");
+    await withStore(temporary.path, async () => undefined, { directorySizeProfile: "doubled" });
+    const now = await readFile(path, "utf8");
+    await writeFile(path, now.replace('"version": 2', '"version": 1'));
+    await withStore(temporary.path, async (store) => expect(await store.directorySizeProfile()).toBe("doubled"));
+    expect(await readFile(path, "utf8")).toBe(now);
+  });
+
   test("PacksStore.open() of a newer store is ERR_STORE_VERSION and leaves it as it is", async () => {
     await using temporary = await temporaryDirectory();
     const path = join(temporary.path, "narbor.json");
     await withStore(temporary.path, async () => undefined);
-    const newer = (await readFile(path, "utf8")).replace('"version": 1', '"version": 2');
+    const newer = (await readFile(path, "utf8")).replace('"version": 2', '"version": 3');
     await writeFile(path, newer);
     for (const options of [{}, { create: true }, { rebuildIndex: true }]) {
-      await expectCode(PacksStore.open(temporary.path, options), "ERR_STORE_VERSION", "its format is version 2, this narbor reads up to 1; use a newer narbor");
+      await expectCode(PacksStore.open(temporary.path, options), "ERR_STORE_VERSION", "its format is version 3, this narbor reads up to 2; use a newer narbor");
     }
     expect(await readFile(path, "utf8")).toBe(newer);
   });
