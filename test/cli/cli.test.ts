@@ -203,12 +203,12 @@ describe("a store that cannot be used", () => {
   test("is of a newer version: exit 6, and it is left as it was", async () => {
     await narbor("import", NET_TOOLS);
     const file = join(store, "narbor.json");
-    const newer = (await readFile(file, "utf8")).replace('"version": 1', '"version": 2');
+    const newer = (await readFile(file, "utf8")).replace('"version": 2', '"version": 3');
     await writeFile(file, newer);
     for (const args of [["info"], ["import", NET_TOOLS], ["verify"], ["serve"]]) {
       const { code, stderr } = await narbor(...args);
       expect(code).toBe(6);
-      expect(stderr).toMatch(/its format is version 2, this narbor reads up to 1; use a newer narbor/);
+      expect(stderr).toMatch(/its format is version 3, this narbor reads up to 2; use a newer narbor/);
     }
     expect(await readFile(file, "utf8")).toBe(newer);
   });
