@@ -8,6 +8,7 @@ import { toBase64Url } from "../../src/bytes/text-encoding.ts";
 import type { BlobService } from "../../src/castore/blob-service.ts";
 import { encodeEntry } from "../../src/castore/directory-proto.ts";
 import { compressZstdSync } from "../../src/compression/zstd.ts";
+import { NarborError } from "../../src/errors.ts";
 import type { Store } from "../../src/store/store.ts";
 import { sampleBytes } from "../helpers/bytes.ts";
 import type { HttpCache, HttpCacheOptions } from "../helpers/http-cache.ts";
@@ -448,14 +449,19 @@ describe("GET nar/", () => {
     expect(faults).toEqual([]);
   });
 
-  test("breaks the connection when a file cannot be read after the headers went out", async () => {
+  test.for([
+    ["a fault of ours", new Error("the disk is gone")],
+    // What would be the caller's fault in an answer of its own is not once a body is under way.
+    ["nonsense from a store behind this one", new NarborError("ERR_MISMATCH", "another blob")],
+  ] as const)("breaks the connection, and tells of it, when a file cannot be read after the headers went out: %s", async ([, reason]) => {
     const { store } = await openFilled();
     async function* failing(): AsyncGenerator<Uint8Array, void, undefined> {
       yield new Uint8Array(1000);
-      throw new Error("the disk is gone");
+      throw reason;
     }
     const broken = await open({ store: withBlobs(store, { openRead: async () => failing() }) });
     await expect(getBytes(`${broken.url}/nar/${NAR_HASH}.nar`)).rejects.toThrow(/terminated|fetch failed/);
+    expect(broken.faults).toEqual([reason]);
   });
 });
 

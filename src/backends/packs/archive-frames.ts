@@ -23,7 +23,8 @@ const FILES_PER_TURN = 1024;
 const MAX_GAP_BYTES = 64 * 1024;
 /** Pieces that are not in stored frames. Each takes some hundred bytes as long as the archive is known. */
 const MAX_BETWEEN_PIECES = 65_536;
-const MAX_TABLES = 16;
+/** Tables of blocks that are kept for when the archive comes back to them; one may have some thousand rows. */
+const MAX_TABLES = 4;
 const NO_BYTES = new Uint8Array(0);
 
 export class PacksArchiveFrames implements ArchiveFrames {

@@ -41,7 +41,7 @@ export async function readStoreFormat(directory: string): Promise<StoreFormat | 
 /** Write it, unless another process did so first; then that one counts. */
 export async function createStoreFormat(directory: string, directorySizeProfile: DirectorySizeProfile): Promise<void> {
   // A link, unlike a rename, never takes another one's place.
-  await writeFormat(directory, directorySizeProfile, async (temporary, file) =>
+  await writeFormat(directory, directorySizeProfile, `Cannot make a store in "${directory}"`, async (temporary, file) =>
     await link(temporary, file).catch((error: unknown) => {
       if (!hasErrorCode(error, "EEXIST")) throw error;
     }),
@@ -50,10 +50,10 @@ export async function createStoreFormat(directory: string, directorySizeProfile:
 
 /** Say that an older store is of this version from now on, before anything is written to it that an older program would misread. */
 export async function upgradeStoreFormat(directory: string, { directorySizeProfile }: StoreFormat): Promise<void> {
-  await writeFormat(directory, directorySizeProfile, rename);
+  await writeFormat(directory, directorySizeProfile, `Cannot open the store "${directory}": it is of an older format, which is written anew`, rename);
 }
 
-async function writeFormat(directory: string, directorySizeProfile: DirectorySizeProfile, place: (temporary: string, file: string) => Promise<void>): Promise<void> {
+async function writeFormat(directory: string, directorySizeProfile: DirectorySizeProfile, cannot: string, place: (temporary: string, file: string) => Promise<void>): Promise<void> {
   const text = `${JSON.stringify({ format: "narbor-store", version: STORE_VERSION, directorySize: directorySizeProfile }, undefined, 2)}\n`;
   const temporary = join(directory, `.${FILE_NAME}.${randomBytes(6).toString("hex")}`);
   try {
@@ -61,7 +61,7 @@ async function writeFormat(directory: string, directorySizeProfile: DirectorySiz
     await place(temporary, join(directory, FILE_NAME));
     await syncDirectory(directory);
   } catch (error) {
-    throw toStoreError(`Cannot make a store in "${directory}"`, error);
+    throw toStoreError(cannot, error);
   } finally {
     await unlink(temporary).catch(() => undefined);
   }
