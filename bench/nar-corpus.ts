@@ -30,8 +30,12 @@ export function mixedFiles(total: number, largest: number): Corpus {
   return corpus(`${(total / 1e9).toFixed(1)} GB in ${sizes.length} files of up to ${largest} bytes`, sizes, 1000);
 }
 
-/** `count` files in sizes as packages have them: most below 4 KiB, a few of megabytes; about 12 KiB each. */
-export function packageFiles(count: number): Corpus {
+/**
+ * `count` files in sizes as packages have them: most below 4 KiB, a few of megabytes; about 12 KiB each.
+ *
+ * @param seed another one gives other contents
+ */
+export function packageFiles(count: number, seed = 0): Corpus {
   const sizes = Array.from({ length: count }, (_, index) => {
     const place = (index * 7919) % 1000;
     if (place < 700) return 64 + ((index * 37) % 4000);
@@ -39,7 +43,7 @@ export function packageFiles(count: number): Corpus {
     if (place < 999) return 32_768 + ((index * 9973) % 200_000);
     return 4 * 1024 * 1024;
   });
-  return corpus(`${count} files as in packages`, sizes, 100);
+  return corpus(`${count} files as in packages`, sizes, 100, { number: seed, changed: 0 });
 }
 
 /** 47,000 files in sizes as /usr/share has them, 480 MB: half below 1.3 KiB, a fifth of the bytes in a hundred files of a megabyte and a few of more. */

@@ -29,6 +29,14 @@ export interface BlobBlock {
   readonly parts: readonly BlockPart[];
 }
 
+/** One chunk in a block; its bytes follow those of the one before it. */
+export interface ChunkEntry {
+  readonly digest: B3Digest;
+  readonly length: number;
+  /** Whether it is what stands between two chunks in an archive: no one looks for it. */
+  readonly isFraming?: boolean;
+}
+
 /** No block is larger, decompressed. */
 export const MAX_BLOCK_BYTES = 4 * 1024 * 1024;
 /** Blobs that may be asked for in blocks together, and their bytes: then their sizes must be known. One alone may be of any size. */

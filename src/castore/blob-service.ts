@@ -1,5 +1,6 @@
 import { blake3 } from "../hash/blake3.ts";
 import type { BlobBlock, WantedBlob } from "./blob-block.ts";
+import type { BlockWriter } from "./block-writer.ts";
 import type { CallOptions } from "./call-options.ts";
 import type { B3Digest } from "./digest.ts";
 import { digestKey, toB3Digest } from "./digest.ts";
@@ -95,4 +96,7 @@ export interface BlobService {
    * @param blobs each once; one of any size, or `MAX_WANTED_BLOBS` of `MAX_WANTED_BYTES` together
    */
   readBlocks?(blobs: Iterable<WantedBlob>, options?: CallOptions): AsyncIterable<BlobBlock>;
+
+  /** Stores blobs in blocks, for someone who is far away. Only where they lie like that. */
+  readonly blockWriter?: BlockWriter;
 }

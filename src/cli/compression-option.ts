@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from "commander";
-import type { BlockCompression } from "../backends/packs/pack-appender.ts";
+import type { BlockCompression } from "../castore/block-writer.ts";
 
 /** `--compression`: a zstd level, or none. */
 export function parseCompressionOption(text: string): BlockCompression {

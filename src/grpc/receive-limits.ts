@@ -25,6 +25,8 @@ const MESSAGE_LIMITS: readonly (readonly [path: string, bytes: number])[] = [
   [".ByteStream/Write", 4 * MIB],
   [".PathInfoService/Put", 4 * MIB],
   [".StoreService/ReadBlocks", 128 * KIB],
+  // A block that is not compressed, and its table.
+  [".StoreService/WriteBlocks", 2 * MIB],
 ];
 
 /** Bytes of messages held at once, over all calls and connections: those that come in pieces, and those of them that a handler is busy with. */

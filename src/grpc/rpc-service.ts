@@ -1,6 +1,7 @@
 /** The thin glue between generated descriptors, our handlers and grpc-js. */
 import type { DescMessage, DescMethod, DescMethodBiDiStreaming, DescMethodClientStreaming, DescMethodServerStreaming, DescMethodUnary, DescService } from "@bufbuild/protobuf";
 import type { handleBidiStreamingCall, handleClientStreamingCall, handleServerStreamingCall, handleUnaryCall, MethodDefinition, Server, UntypedHandleCall } from "@grpc/grpc-js";
+import { mapItems } from "../concurrency/map-items.ts";
 import type { Received, ToSend } from "../proto/rpc-codec.ts";
 import { rpcCodec } from "../proto/rpc-codec.ts";
 import type { RpcCalls, RpcContext } from "./rpc-call.ts";
@@ -68,7 +69,7 @@ function methodOf(service: RpcService, { localName, methodKind, input, output }:
     }
     case "client_streaming": {
       const handle: handleClientStreamingCall<Buffer, Buffer> = (call, callback) => {
-        void calls.answer(call, callback, async (rpc) => response.encode((await handler(map(rpc.received(call), request.decode), rpc)) as ToSend<DescMessage>));
+        void calls.answer(call, callback, async (rpc) => response.encode((await handler(mapItems(rpc.received(call), request.decode), rpc)) as ToSend<DescMessage>));
       };
       return handle;
     }
@@ -80,7 +81,7 @@ function methodOf(service: RpcService, { localName, methodKind, input, output }:
     }
     case "bidi_streaming": {
       const handle: handleBidiStreamingCall<Buffer, Buffer> = (call) => {
-        void calls.stream(call, (rpc) => decodeThen(() => handler(map(rpc.received(call), request.decode), rpc), response.encode));
+        void calls.stream(call, (rpc) => decodeThen(() => handler(mapItems(rpc.received(call), request.decode), rpc), response.encode));
       };
       return handle;
     }
@@ -90,8 +91,4 @@ function methodOf(service: RpcService, { localName, methodKind, input, output }:
 /** A stream of answers, where the request may be what is wrong. */
 async function* decodeThen(begin: () => unknown, encode: (message: ToSend<DescMessage>) => Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
   for await (const message of begin() as AsyncIterable<ToSend<DescMessage>>) yield encode(message);
-}
-
-async function* map<T>(source: AsyncIterable<Uint8Array>, decode: (bytes: Uint8Array) => T): AsyncGenerator<T, void, undefined> {
-  for await (const bytes of source) yield decode(bytes);
 }

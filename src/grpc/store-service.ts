@@ -1,5 +1,6 @@
 /** narbor.store.v1 StoreService: what one Narbor asks another beyond the castore and store protocols. */
 import type { CallOptions } from "../castore/call-options.ts";
+import { mapItems } from "../concurrency/map-items.ts";
 import { NarborError } from "../errors.ts";
 import type { GetNarRequest } from "../proto/gen/narbor/store/v1/rpc_store_pb.ts";
 import { DirectorySize, StoreService } from "../proto/gen/narbor/store/v1/rpc_store_pb.ts";
@@ -17,6 +18,7 @@ import {
 import { checkClaimedNar } from "../render/known-nar.ts";
 import type { NarFileRecord, NarRecord } from "../store/nar-index.ts";
 import type { Store } from "../store/store.ts";
+import { writtenBlockFromProto } from "../store/written-block-proto.ts";
 import type { RpcService } from "./rpc-service.ts";
 import { rpcService } from "./rpc-service.ts";
 import { checkStorePathDigest } from "./store-path-digest.ts";
@@ -27,7 +29,13 @@ export function storeService(store: Store, gate: WriteGate, version: string): Rp
   return rpcService(StoreService, {
     getInfo: async (_request, options) => {
       const profile = await store.directorySizeProfile(options);
-      return { directorySize: profile === "doubled" ? DirectorySize.DOUBLED : DirectorySize.DOCUMENTED, version, readsBlocks: store.blobs.readBlocks !== undefined };
+      const { blockWriter } = store.blobs;
+      return {
+        directorySize: profile === "doubled" ? DirectorySize.DOUBLED : DirectorySize.DOCUMENTED,
+        version,
+        readsBlocks: store.blobs.readBlocks !== undefined,
+        ...(blockWriter && { blockLevel: blockWriter.compression === "none" ? 0 : blockWriter.compression }),
+      };
     },
     getNar: async (request, options) => {
       const { nar, file } = await findNar(request, store, options);
@@ -79,6 +87,12 @@ export function storeService(store: Store, gate: WriteGate, version: string): Rp
     readBlocks: async function* (request, { signal }) {
       if (store.blobs.readBlocks === undefined) throw new NarborError("ERR_UNSUPPORTED", "This store has no blocks");
       for await (const block of store.blobs.readBlocks(wantedFromProto(request), { signal })) yield blockToProto(block);
+    },
+    writeBlocks: async (requests, { signal }) => {
+      gate.check();
+      if (store.blobs.blockWriter === undefined) throw new NarborError("ERR_UNSUPPORTED", "This store has no blocks");
+      await store.blobs.blockWriter.write(mapItems(requests, writtenBlockFromProto), { signal });
+      return {};
     },
     deletePathInfo: async ({ outputHash }, options) => {
       gate.check();

@@ -5,6 +5,7 @@ import type { B3Digest } from "../castore/digest.ts";
 import { digestKey, formatDigest, toB3Digest } from "../castore/digest.ts";
 import { deferred } from "../concurrency/deferred.ts";
 import type { LinkedSignal } from "../concurrency/linked-signal.ts";
+import { nextTurn } from "../concurrency/next-turn.ts";
 import { Semaphore } from "../concurrency/semaphore.ts";
 import { untilAborted } from "../concurrency/until-aborted.ts";
 import { equalBytes } from "../bytes/compare-bytes.ts";
@@ -171,6 +172,8 @@ export class BlobUploader {
 
   async #reserveInNewBatch(size: number, framing: Uint8Array | undefined): Promise<Uint8Array> {
     this.#send();
+    // What was just sent goes out only between two turns, and a source that is quick leaves none.
+    await nextTurn();
     const length = Math.max(size + (framing?.length ?? 0), Math.min(BATCH_BYTES, this.#memoryLimit));
     const release = await this.#memory.acquire(length, this.#stop.signal);
     // Not zeroed: only what was filled is ever looked at.

@@ -5,13 +5,16 @@ import { describe, expect, test } from "vitest";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
 import type { BlobBlock } from "../../src/castore/blob-block.ts";
 import type { BlobService } from "../../src/castore/blob-service.ts";
+import type { WrittenBlock } from "../../src/castore/block-writer.ts";
 import { toSmallBlob } from "../../src/castore/blob-service.ts";
 import type { B3Digest } from "../../src/castore/digest.ts";
 import { toB3Digest } from "../../src/castore/digest.ts";
 import type { NamedDirectory } from "../../src/castore/directory-order.ts";
 import type { DirectoryService } from "../../src/castore/directory-service.ts";
 import type { Node } from "../../src/castore/node.ts";
+import { decompressZstdSync } from "../../src/compression/zstd.ts";
 import { NarborError } from "../../src/errors.ts";
+import { blake3 } from "../../src/hash/blake3.ts";
 import type { ComputedCache } from "../../src/store/computed-cache.ts";
 import type { DocumentIndex } from "../../src/store/document-index.ts";
 import type { NarIndex, NarRecord } from "../../src/store/nar-index.ts";
@@ -20,6 +23,8 @@ import type { Store, StoreServices } from "../../src/store/store.ts";
 import { collect, collectItems } from "../helpers/bytes.ts";
 import type { BlockService } from "./blob-blocks.ts";
 import { BLOB_BLOCKS_CASES } from "./blob-blocks.ts";
+import type { WriterService } from "./block-writer.ts";
+import { BLOCK_WRITER_CASES } from "./block-writer.ts";
 import { BLOB_SERVICE_CASES } from "./blob-service.ts";
 import { openGrpc } from "../helpers/grpc-store.ts";
 import { openPacks, pick } from "../helpers/open-stores.ts";
@@ -523,6 +528,47 @@ describe("blobBlocksConformance()", () => {
             const changed = change(block);
             if (changed !== undefined) yield changed;
           }
+        },
+      });
+      return { service: broken, close: () => rest.close(), [Symbol.asyncDispose]: () => rest[Symbol.asyncDispose]() };
+    });
+    expect(failing).toEqual([...mustFail]);
+  });
+});
+
+const BROKEN_BLOCK_WRITERS: readonly (readonly [what: string, change: (block: WrittenBlock) => WrittenBlock | undefined, mustFail: readonly string[]])[] = [
+  ["leaves out blocks", (block) => (block.content?.codec === "stored" ? undefined : block), ["write() stores what is in blocks, compressed and not, and again what is there already"]],
+  ["takes framing for blobs", (block) => ({ ...block, chunks: block.chunks.map(({ isFraming: _isFraming, ...chunk }) => chunk) }), ["write() does not make blobs of what stands between two in an archive"]],
+  ["takes pieces for blobs", ({ piece: _piece, ...block }) => block, ["write() joins the pieces of blobs that were cut, also those that are there already"]],
+  ["believes digests", believing, ["write() rejects what is not what its digest says, and stores nothing of that block"]],
+];
+
+/** The same block, its chunks named by what is in them. */
+function believing(block: WrittenBlock): WrittenBlock {
+  if (block.content === undefined || block.content.codec !== "zstd") return block;
+  const content = decompressZstdSync(block.content.bytes, block.content.size);
+  let end = 0;
+  return { ...block, chunks: block.chunks.map((chunk) => ({ ...chunk, digest: toB3Digest(blake3(content.subarray(end, (end += chunk.length)))) })) };
+}
+
+describe("blockWriterConformance()", () => {
+  test.for(BROKEN_BLOCK_WRITERS)("rejects a service that %s", async ([, change, mustFail]) => {
+    const failing = await failingCases(named(BLOCK_WRITER_CASES, mustFail), async () => {
+      const { service, ...rest } = await pick(openPacks(), "blobs")();
+      const good = (service as WriterService).blockWriter;
+      const broken = override<WriterService>(service as WriterService, {
+        blockWriter: {
+          compression: good.compression,
+          write: async (blocks, options) =>
+            await good.write(
+              (async function* () {
+                for await (const block of blocks) {
+                  const changed = change(block);
+                  if (changed !== undefined) yield changed;
+                }
+              })(),
+              options,
+            ),
         },
       });
       return { service: broken, close: () => rest.close(), [Symbol.asyncDispose]: () => rest[Symbol.asyncDispose]() };

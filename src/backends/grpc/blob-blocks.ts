@@ -5,7 +5,7 @@ import type { BlobRef } from "../../castore/blob-service.ts";
 import { blobRefKey, toSmallBlob } from "../../castore/blob-service.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { B3Digest } from "../../castore/digest.ts";
-import { decompressZstdSync } from "../../compression/zstd.ts";
+import { decompressZstd } from "../../compression/zstd.ts";
 import { isNarborError, NarborError } from "../../errors.ts";
 import { StoreService } from "../../proto/gen/narbor/store/v1/rpc_store_pb.ts";
 import { blockFromProto, wantedToProto } from "../../store/blob-block-proto.ts";
@@ -84,7 +84,7 @@ async function* inOrder(core: GrpcCore, first: IteratorResult<Piece, void>, rest
 async function* readPieces(core: GrpcCore, blobs: readonly WantedBlob[], options: RpcOptions | undefined): AsyncGenerator<Piece, void, undefined> {
   for await (const message of core.channel.serverStream(readBlocks, wantedToProto(blobs), options)) {
     const block = blockFromProto(message, blobs);
-    const content = contentOf(block, core);
+    const content = await contentOf(block, core);
     if (content.length !== block.size || block.parts.length === 0) throw notAsItSays(core);
     // What is kept of a block must not keep the rest of it, unless that is little.
     const isMostlyWanted = 2 * block.parts.reduce((sum, { length }) => sum + length, 0) >= content.length;
@@ -95,9 +95,10 @@ async function* readPieces(core: GrpcCore, blobs: readonly WantedBlob[], options
   }
 }
 
-function contentOf({ codec, bytes, size }: BlobBlock, core: GrpcCore): Uint8Array {
+/** Off the main thread, which has the blobs to hash and whatever becomes of them. */
+async function contentOf({ codec, bytes, size }: BlobBlock, core: GrpcCore): Promise<Uint8Array> {
   try {
-    return codec === "stored" ? bytes : decompressZstdSync(bytes, size);
+    return codec === "stored" ? bytes : await decompressZstd(bytes, size);
   } catch (error) {
     throw isNarborError(error) ? notAsItSays(core, error) : error;
   }

@@ -10,7 +10,7 @@ import { RpcChannel } from "./rpc-channel.ts";
 /** Calls for single blobs at once, over all that use the store. */
 export const SINGLE_CALLS_AT_ONCE = 128;
 /** Calls that carry many blobs at once: each holds up to 4 MiB at both ends. */
-const BATCH_CALLS_AT_ONCE = 6;
+const BATCH_CALLS_AT_ONCE = 16;
 
 /** What the services of one gRPC store share. */
 export class GrpcCore {

@@ -87,12 +87,12 @@ export class GrpcStore implements Store, DescribedStore {
 
   /** What the server is. */
   async describe(): Promise<Readonly<Record<string, string | number>>> {
-    const { version, family, maxBatchBytes, readsBlocks } = await this.#core.peer(undefined);
+    const { version, family, maxBatchBytes, readsBlocks, blockCompression } = await this.#core.peer(undefined);
     return {
       store: this.name,
       server: version === undefined ? `${family} (no Narbor)` : `Narbor ${version}`,
       directorySize: await this.directorySizeProfile(),
-      blobs: maxBatchBytes === undefined ? "one at a time" : `in batches of ${maxBatchBytes} bytes${readsBlocks ? ", read in blocks as they are stored" : ""}`,
+      blobs: maxBatchBytes === undefined ? "one at a time" : `in batches of ${maxBatchBytes} bytes${blockCompression === undefined ? "" : ", written in blocks"}${readsBlocks ? ", read in blocks as they are stored" : ""}`,
     };
   }
 

@@ -1,4 +1,5 @@
 import type { DescMessage, DescMethodUnary } from "@bufbuild/protobuf";
+import type { BlockCompression } from "../../castore/block-writer.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
 import { untilAborted } from "../../concurrency/until-aborted.ts";
@@ -20,6 +21,8 @@ export interface Peer {
   readonly maxBatchBytes: number | undefined;
   /** Whether it gives blobs as it stores them. */
   readonly readsBlocks: boolean;
+  /** How it would have blocks compressed that it stores as they come; undefined when it takes none. */
+  readonly blockCompression: BlockCompression | undefined;
   /** What it says of how it counts the sizes of directories. */
   readonly directorySize: DirectorySizeProfile | undefined;
 }
@@ -28,6 +31,10 @@ export interface Peer {
 const MAX_BATCH_BYTES = 4 * 1024 * 1024;
 /** A server that takes less than this together is no better asked one blob at a time. */
 const MIN_BATCH_BYTES = 1024 * 1024;
+
+/** Levels of zstd that blocks are compressed with, whatever the server asks for. */
+const MIN_BLOCK_LEVEL = -7;
+const MAX_BLOCK_LEVEL = 19;
 
 /** Finds out, when it is first asked, what the other end is, and remembers it. */
 export class PeerFinder {
@@ -68,6 +75,7 @@ export class PeerFinder {
       family: info === undefined ? await this.#findFamily() : "snix",
       maxBatchBytes: digestFunctions.includes(DigestFunction_Value.BLAKE3) && maxBatchBytes >= MIN_BATCH_BYTES ? maxBatchBytes : undefined,
       readsBlocks: info?.readsBlocks === true,
+      blockCompression: blockCompressionOf(info?.blockLevel),
       directorySize: info === undefined ? undefined : profileOf(info.directorySize),
     };
   }
@@ -95,6 +103,11 @@ export class PeerFinder {
       throw error;
     }
   }
+}
+
+/** It is our processor that it asks for. */
+function blockCompressionOf(level: number | undefined): BlockCompression | undefined {
+  return level === 0 ? "none" : level && Math.max(MIN_BLOCK_LEVEL, Math.min(level, MAX_BLOCK_LEVEL));
 }
 
 function profileOf(size: DirectorySize): DirectorySizeProfile {

@@ -1,6 +1,7 @@
 /** Blocks as frames of archives: a block that holds what an archive holds at some place, and nothing else, is given away as it lies in its pack. */
 import { concatBytes, copyBytes } from "../../bytes/collect.ts";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
+import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { ArchiveFrames, ArchivePart, StoredFrame } from "../../castore/archive-frames.ts";
 import type { BlobRef } from "../../castore/blob-service.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
@@ -14,7 +15,6 @@ import { NarborError } from "../../errors.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import type { ChunkLocation } from "./index-database.ts";
 import type { BlockTable, StoredBlock } from "./pack-files.ts";
-import type { ChunkEntry } from "./pack-format.ts";
 import type { PacksCore } from "./packs-core.ts";
 
 /** Files that are looked at before the event loop gets a turn. */

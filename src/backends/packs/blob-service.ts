@@ -1,5 +1,6 @@
-import type { BlobBlock, BlockPart, WantedBlob } from "../../castore/blob-block.ts";
+import type { BlobBlock, BlockPart, ChunkEntry, WantedBlob } from "../../castore/blob-block.ts";
 import type { BlobRef, BlobService, BlobStat, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
+import type { BlockWriter } from "../../castore/block-writer.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey, formatDigest, toB3Digest } from "../../castore/digest.ts";
@@ -11,11 +12,12 @@ import { NarborError } from "../../errors.ts";
 import { blake3, createBlake3, hashThrough } from "../../hash/blake3.ts";
 import { cutBlob, cutStream, MIN_CHUNK_LENGTH } from "../../hash/fastcdc.ts";
 import { abortable } from "../../concurrency/abortable.ts";
+import { PacksBlockWriter } from "./block-writer.ts";
 import type { ChunkLocation } from "./index-database.ts";
-import type { ChunkEntry } from "./pack-format.ts";
 import { BLOCK_HEADER_LENGTH, CHUNK_ROW_LENGTH } from "./pack-format.ts";
 import type { Group } from "./pack-writer.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
+import { addSplitBlob } from "./split-blob.ts";
 
 /** Digests looked up before the event loop gets a turn. */
 const LOOKUPS_PER_TURN = 1024;
@@ -57,12 +59,14 @@ interface LocatedBlob extends BlobRef {
 }
 
 export class PacksBlobService implements BlobService {
+  readonly blockWriter: BlockWriter;
   readonly #core: PacksCore;
   readonly #sink: WriteSink;
 
   constructor(core: PacksCore, sink: WriteSink) {
     this.#core = core;
     this.#sink = sink;
+    this.blockWriter = new PacksBlockWriter(core, sink, this);
   }
 
   async findMissing(digests: readonly B3Digest[], options?: CallOptions): Promise<readonly B3Digest[]> {
@@ -104,7 +108,7 @@ export class PacksBlobService implements BlobService {
       const cut = [...cutBlob(bytes)];
       // One that is a chunk itself has been hashed.
       if (cut.length === 1) groups.add(this.#core.writer.addChunk(digest, bytes));
-      else this.#addSplitBlob(digest, cut.map((chunk) => this.#addChunk(chunk, groups)), groups);
+      else addSplitBlob(this.#core, this.#sink, { digest, chunks: cut.map((chunk) => this.#addChunk(chunk, groups)), groups });
       // Larger ones are what fills the way to the disk.
       await this.#core.writer.ready();
       options?.signal?.throwIfAborted();
@@ -125,7 +129,7 @@ export class PacksBlobService implements BlobService {
       }
       if (chunks.length === 0) chunks.push(this.#addChunk(new Uint8Array(0), groups));
       const digest = toB3Digest(hasher.digest());
-      this.#addSplitBlob(digest, chunks, groups);
+      addSplitBlob(this.#core, this.#sink, { digest, chunks, groups });
       await this.#sink.settle(groups);
       return digest;
     } finally {
@@ -268,14 +272,6 @@ export class PacksBlobService implements BlobService {
     const entry = { digest: toB3Digest(blake3(bytes)), length: bytes.length };
     groups.add(this.#core.writer.addChunk(entry.digest, bytes));
     return entry;
-  }
-
-  /** A blob of one chunk is that chunk. */
-  #addSplitBlob(digest: B3Digest, chunks: readonly ChunkEntry[], groups: Set<Group | undefined>): void {
-    if (chunks.length === 1 || this.#core.index.hasBlob(digest)) return;
-    this.#sink.check(groups);
-    const size = chunks.reduce((sum, { length }) => sum + length, 0);
-    groups.add(this.#core.writer.addRecord({ type: "blob", digest, size, chunks }));
   }
 
   async #readWhole({ digest, size, location }: LocatedBlob, options: CallOptions | undefined): Promise<Uint8Array> {

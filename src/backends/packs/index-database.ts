@@ -5,6 +5,7 @@
  * from here is read again from the packs when the store is opened (`indexedBytes` says how far each pack was read).
  */
 import Database from "better-sqlite3";
+import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { toB3Digest } from "../../castore/digest.ts";
 import { decodeRootNode, encodeEntry } from "../../castore/directory-proto.ts";
@@ -17,7 +18,6 @@ import { FRAMED_NAR_KIND } from "../../store/computed-cache.ts";
 import type { NarFileRecord, NarRecord } from "../../store/nar-index.ts";
 import { mergePathInfo } from "../../store/path-info.ts";
 import { decodePathInfo, encodePathInfo } from "../../store/path-info-proto.ts";
-import type { ChunkEntry } from "./pack-format.ts";
 import type { StoreRecord } from "./record-format.ts";
 import { decodeChunkList, encodeChunkList } from "./record-format.ts";
 import { toStoreError } from "./system-error.ts";

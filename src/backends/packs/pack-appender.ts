@@ -8,16 +8,15 @@ import { open, unlink } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import pLimit from "p-limit";
 import { copyBytes } from "../../bytes/collect.ts";
+import type { ChunkEntry } from "../../castore/blob-block.ts";
+import type { BlockCompression } from "../../castore/block-writer.ts";
 import { shrinkZstd } from "../../compression/zstd.ts";
 import { deferred } from "../../concurrency/deferred.ts";
 import type { IndexDatabase, IndexedBlock } from "./index-database.ts";
-import type { BlockKind, ChunkEntry } from "./pack-format.ts";
+import type { BlockKind } from "./pack-format.ts";
 import { encodeBlockHeader, PACK_HEADER } from "./pack-format.ts";
 import type { PackFiles } from "./pack-files.ts";
 import type { StoreRecord } from "./record-format.ts";
-
-/** How blocks are compressed: a zstd level, or not at all. */
-export type BlockCompression = number | "none";
 
 /** A block to be written. */
 export interface NewBlock {
@@ -28,6 +27,15 @@ export interface NewBlock {
   readonly isOurs: boolean;
   readonly chunks: readonly ChunkEntry[];
   readonly records: readonly StoreRecord[];
+}
+
+/** A block of chunks as it is to lie in a pack. */
+export interface CompressedBlock {
+  /** One zstd frame that tells its size; or, where they are as many bytes, what the block has itself. They do not change any more. */
+  readonly stored: Uint8Array;
+  /** Bytes before compression. */
+  readonly rawLength: number;
+  readonly chunks: readonly ChunkEntry[];
 }
 
 /** Bytes of blocks waiting to be compressed or written, beyond which writers are to wait. */
@@ -79,14 +87,14 @@ export class PackAppender {
   /** Append a block; resolves when it is written, which is not yet durable, and may take a `flush`. After one has failed, so do all that follow. */
   append({ raw, isOurs, ...block }: NewBlock): Promise<IndexedBlock> {
     const stored = this.#compressors(() => (this.#compression === "none" ? raw : shrinkZstd(isOurs ? raw : copyBytes(raw), this.#compression)));
-    const { promise, resolve, reject } = deferred<IndexedBlock>();
-    // A commit waits for them; until then a rejection must not count as unhandled.
-    for (const each of [stored, promise]) each.catch(() => undefined);
-    this.#queue.push({ ...block, rawLength: raw.length, stored, resolve, reject });
-    this.#backlog += raw.length;
-    this.#queuedBytes += raw.length;
-    if (this.#queuedBytes >= WRITE_BYTES) this.#write();
-    return promise;
+    // A commit waits for it; until then a rejection must not count as unhandled.
+    stored.catch(() => undefined);
+    return this.#enqueue({ ...block, rawLength: raw.length, stored });
+  }
+
+  /** The same of a block that someone else has compressed. */
+  appendCompressed(block: CompressedBlock): Promise<IndexedBlock> {
+    return this.#enqueue({ ...block, stored: Promise.resolve(block.stored), kind: "chunks", records: [] });
   }
 
   /** Write all that was appended, however little it is. */
@@ -115,6 +123,16 @@ export class PackAppender {
     await pack.handle.close();
     // On a full disk every try would otherwise leave a file behind.
     if (pack.end === PACK_HEADER.length) await unlink(pack.path);
+  }
+
+  #enqueue(block: Omit<QueuedBlock, "resolve" | "reject">): Promise<IndexedBlock> {
+    const { promise, resolve, reject } = deferred<IndexedBlock>();
+    promise.catch(() => undefined);
+    this.#queue.push({ ...block, resolve, reject });
+    this.#backlog += block.rawLength;
+    this.#queuedBytes += block.rawLength;
+    if (this.#queuedBytes >= WRITE_BYTES) this.#write();
+    return promise;
   }
 
   #write(): void {

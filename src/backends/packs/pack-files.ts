@@ -5,6 +5,7 @@ import type { FileHandle } from "node:fs/promises";
 import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
+import type { ChunkEntry } from "../../castore/blob-block.ts";
 import { decompressZstd } from "../../compression/zstd.ts";
 import { NarborError } from "../../errors.ts";
 import { blake3 } from "../../hash/blake3.ts";
@@ -19,7 +20,6 @@ import {
   PACK_HEADER,
   tableLength,
 } from "./pack-format.ts";
-import type { ChunkEntry } from "./pack-format.ts";
 import { toStoreError } from "./system-error.ts";
 
 /** Bytes of decompressed blocks kept for the next reader. */

@@ -5,7 +5,7 @@
 import { copyBytes } from "../../bytes/collect.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
-import type { B3Digest } from "../../castore/digest.ts";
+import type { ChunkEntry } from "../../castore/blob-block.ts";
 import { DIGEST_LENGTH, toB3Digest } from "../../castore/digest.ts";
 
 /** First bytes of a pack file: "narborpk", the version, four zeros. */
@@ -39,14 +39,6 @@ export type BlockCodec = "stored" | "zstd";
 
 const KIND_NUMBER = { chunks: 1, records: 2 } as const;
 const CODEC_NUMBER = { stored: 0, zstd: 1 } as const;
-
-/** One chunk in a block; its bytes follow those of the one before it. */
-export interface ChunkEntry {
-  readonly digest: B3Digest;
-  readonly length: number;
-  /** Whether it is what stands between two chunks in an archive: no one looks for it. */
-  readonly isFraming?: boolean;
-}
 
 export interface BlockHeader {
   readonly kind: BlockKind;

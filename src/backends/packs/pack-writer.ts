@@ -7,26 +7,19 @@
  */
 import { copyBytes } from "../../bytes/collect.ts";
 import { ByteWriter } from "../../bytes/byte-writer.ts";
+import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey, toB3Digest } from "../../castore/digest.ts";
 import { NarborError } from "../../errors.ts";
-import { blake3 } from "../../hash/blake3.ts";
+import { BlockBuilder, LARGE_CHUNK_BYTES } from "../../store/block-builder.ts";
 import type { IndexDatabase, IndexedBlock } from "./index-database.ts";
-import type { PackAppender } from "./pack-appender.ts";
-import type { ChunkEntry } from "./pack-format.ts";
+import type { CompressedBlock, PackAppender } from "./pack-appender.ts";
 import type { StoreRecord } from "./record-format.ts";
 import { writeRecord } from "./record-format.ts";
 import { toStoreError } from "./system-error.ts";
 
-/** Small chunks share a block of this many bytes before compression. */
-const BLOCK_BYTES = 512 * 1024;
-/** A chunk from this size on has a block to itself. */
-const LARGE_CHUNK_BYTES = 128 * 1024;
-/**
- * A block that holds so much ends where the archive that fills it goes on elsewhere: it can be given away as it is only when all of it is one piece of
- * the archive. Smaller ones would not compress as well.
- */
-const MIN_RUN_BYTES = 64 * 1024;
+/** Records share a block of about this many bytes before compression. */
+const RECORD_BLOCK_BYTES = 512 * 1024;
 /** A group that holds this much is committed though no one asks yet, which bounds its transaction and what it keeps in memory. */
 const GROUP_BYTES = 64 * 1024 * 1024;
 const GROUP_ROWS = 8192;
@@ -66,11 +59,7 @@ export class PackWriter implements AsyncDisposable {
   #group = new OpenGroup();
   /** Chunks that are written and not yet in the index, by digest, and the group they will come with. */
   readonly #pendingChunks = new Map<string, OpenGroup>();
-  readonly #chunkBytes = new ByteWriter(BLOCK_BYTES);
-  #chunkEntries: ChunkEntry[] = [];
-  /** Whether the open block is a piece of an archive, and whether the archive's last chunk went there. */
-  #hasFraming = false;
-  #isContinued = false;
+  readonly #openBlock = new BlockBuilder();
   readonly #recordBytes = new ByteWriter();
   #records: StoreRecord[] = [];
   #commitWanted = false;
@@ -93,33 +82,62 @@ export class PackWriter implements AsyncDisposable {
     const key = digestKey(digest);
     const pending = this.#pendingChunks.get(key);
     if (pending !== undefined || this.#index.hasChunk(digest)) {
-      if (bytes.length > 0) this.#isContinued = false;
+      if (bytes.length > 0) this.#openBlock.skip();
       return pending;
     }
-    const group = this.#group;
-    this.#pendingChunks.set(key, group);
-    group.chunkKeys.push(key);
+    const group = this.#claim(key);
     const entry = { digest: toB3Digest(copyBytes(digest)), length: bytes.length };
     if (bytes.length >= LARGE_CHUNK_BYTES) {
       group.blocks.push(this.#appender.append({ kind: "chunks", raw: bytes, isOurs: false, chunks: [entry], records: [] }));
-      this.#isContinued = false;
-    } else this.#addToBlock(entry, bytes, framing);
-    this.#count(group, entry.length);
+      this.#openBlock.skip();
+    } else {
+      if (this.#openBlock.isFullFor(bytes.length, framing)) this.#sealChunks();
+      this.#openBlock.add(entry, bytes, framing);
+    }
+    this.#count(group, entry.length, 1);
     return group;
   }
 
-  #addToBlock(entry: ChunkEntry, bytes: Uint8Array, framing: Uint8Array | undefined): void {
-    const isContinued = this.#isContinued && framing !== undefined;
-    const length = this.#chunkBytes.length;
-    if (length + bytes.length + (framing?.length ?? 0) > BLOCK_BYTES || (this.#hasFraming && !isContinued && bytes.length > 0 && length >= MIN_RUN_BYTES)) this.#sealChunks();
-    if (framing !== undefined) {
-      this.#chunkBytes.writeBytes(framing);
-      this.#chunkEntries.push({ digest: toB3Digest(blake3(framing)), length: framing.length, isFraming: true });
-      this.#hasFraming = true;
+  /**
+   * Write a block that someone else has made of chunks, as it is; or, when some of them are there or on their way, the others.
+   *
+   * @param content its bytes before compression, which are those of the chunks; not kept
+   */
+  addBlock(block: CompressedBlock, content: Uint8Array): readonly (Group | undefined)[] {
+    this.#checkOpen();
+    const keys = block.chunks.filter(({ isFraming }) => isFraming !== true).map(({ digest }) => digestKey(digest));
+    const isNew = new Set(keys).size === keys.length && block.chunks.every(({ digest, isFraming }) => isFraming === true || !this.#isKnown(digest));
+    if (!isNew) return this.#addChunks(block.chunks, content);
+    const group = this.#group;
+    for (const key of keys) this.#claim(key);
+    group.blocks.push(this.#appender.appendCompressed(block));
+    this.#count(group, block.rawLength, keys.length);
+    return [group];
+  }
+
+  #isKnown(digest: B3Digest): boolean {
+    return this.#pendingChunks.has(digestKey(digest)) || this.#index.hasChunk(digest);
+  }
+
+  #addChunks(chunks: readonly ChunkEntry[], content: Uint8Array): readonly (Group | undefined)[] {
+    const groups: (Group | undefined)[] = [];
+    const own = copyBytes(content);
+    let offset = 0;
+    let framing: Uint8Array | undefined;
+    for (const { digest, length, isFraming } of chunks) {
+      const bytes = own.subarray(offset, offset + length);
+      offset += length;
+      if (isFraming !== true) groups.push(this.addChunk(digest, bytes, framing));
+      framing = isFraming === true ? bytes : undefined;
     }
-    this.#chunkBytes.writeBytes(bytes);
-    this.#chunkEntries.push(entry);
-    if (bytes.length > 0) this.#isContinued = true;
+    return groups;
+  }
+
+  /** A chunk that is going to be written with the open group. */
+  #claim(key: string): OpenGroup {
+    this.#pendingChunks.set(key, this.#group);
+    this.#group.chunkKeys.push(key);
+    return this.#group;
   }
 
   /** Write a record. */
@@ -130,8 +148,8 @@ export class PackWriter implements AsyncDisposable {
     writeRecord(this.#recordBytes, record);
     this.#records.push(record);
     const added = this.#recordBytes.length - before;
-    if (this.#recordBytes.length >= BLOCK_BYTES) this.#sealRecords();
-    this.#count(group, added);
+    if (this.#recordBytes.length >= RECORD_BLOCK_BYTES) this.#sealRecords();
+    this.#count(group, added, 1);
     return group;
   }
 
@@ -157,9 +175,9 @@ export class PackWriter implements AsyncDisposable {
     if (this.#closed) throw new NarborError("ERR_CLOSED", "The store is closed");
   }
 
-  #count(group: OpenGroup, bytes: number): void {
+  #count(group: OpenGroup, bytes: number, rows: number): void {
     group.bytes += bytes;
-    group.rows++;
+    group.rows += rows;
     if (group.bytes >= GROUP_BYTES || group.rows >= GROUP_ROWS) this.#startCommit(group);
   }
 
@@ -195,11 +213,9 @@ export class PackWriter implements AsyncDisposable {
   }
 
   #sealChunks(): void {
-    if (this.#chunkEntries.length === 0) return;
-    const block = { kind: "chunks", raw: this.#chunkBytes.take(), isOurs: true, chunks: this.#chunkEntries, records: [] } as const;
-    this.#group.blocks.push(this.#appender.append(block));
-    this.#chunkEntries = [];
-    this.#hasFraming = false;
+    const block = this.#openBlock.take();
+    if (block === undefined) return;
+    this.#group.blocks.push(this.#appender.append({ ...block, kind: "chunks", isOurs: true, records: [] }));
   }
 
   #sealRecords(): void {
@@ -214,9 +230,7 @@ export class PackWriter implements AsyncDisposable {
   /** Give up what is not durable, in one turn, so that whatever is written next goes to a group and a pack that have seen no fault. */
   async #fail(groups: readonly OpenGroup[], error: NarborError): Promise<void> {
     this.#group = new OpenGroup();
-    this.#chunkBytes.clear();
-    this.#chunkEntries = [];
-    this.#hasFraming = false;
+    this.#openBlock.clear();
     this.#recordBytes.clear();
     this.#records = [];
     for (const group of groups) {

@@ -1,3 +1,4 @@
+import type { BlockCompression } from "../../castore/block-writer.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import { nextTurn } from "../../concurrency/next-turn.ts";
 import { Semaphore } from "../../concurrency/semaphore.ts";
@@ -13,15 +14,17 @@ export class PacksCore {
   readonly index: IndexDatabase;
   readonly files: PackFiles;
   readonly writer: PackWriter;
+  readonly compression: BlockCompression;
   readonly #turns = new Semaphore(1);
   readonly #packNames = new Map<number, string>();
   #closed = false;
 
-  constructor(directory: string, index: IndexDatabase, files: PackFiles, writer: PackWriter) {
+  constructor(directory: string, { index, files, writer, compression }: Pick<PacksCore, "index" | "files" | "writer" | "compression">) {
     this.directory = directory;
     this.index = index;
     this.files = files;
     this.writer = writer;
+    this.compression = compression;
   }
 
   /** To be called first by every method of every service. @throws the signal's reason; NarborError ERR_CLOSED */

@@ -5,6 +5,7 @@
  */
 import { mkdir, readdir, rename, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
+import type { BlockCompression } from "../../castore/block-writer.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
 import { NarborError } from "../../errors.ts";
@@ -19,7 +20,6 @@ import { PacksDocumentIndex } from "./document-index.ts";
 import { removeLeftOverSpools } from "./directory-spool.ts";
 import { IndexDatabase } from "./index-database.ts";
 import { PacksNarIndex } from "./nar-index.ts";
-import type { BlockCompression } from "./pack-appender.ts";
 import { PackAppender } from "./pack-appender.ts";
 import { PackFiles } from "./pack-files.ts";
 import { PackWriter } from "./pack-writer.ts";
@@ -101,7 +101,7 @@ export class PacksStore implements Store, DescribedStore, CheckableStore {
     const compression = options.compression ?? DEFAULT_COMPRESSION;
     const writer = new PackWriter(index, () => new PackAppender(files, index, compression));
     const written = options.rebuildIndex === true ? (before ?? "unknown") : "indexed";
-    return new PacksStore(directory, format.directorySizeProfile, new PacksCore(directory, index, files, writer), written);
+    return new PacksStore(directory, format.directorySizeProfile, new PacksCore(directory, { index, files, writer, compression }), written);
   }
 
   async directorySizeProfile(options?: CallOptions): Promise<DirectorySizeProfile> {

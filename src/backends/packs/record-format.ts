@@ -4,6 +4,7 @@
  */
 import { copyBytes } from "../../bytes/collect.ts";
 import { ByteWriter } from "../../bytes/byte-writer.ts";
+import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { DIGEST_LENGTH, toB3Digest } from "../../castore/digest.ts";
 import { decodeRootNode, encodeEntry } from "../../castore/directory-proto.ts";
@@ -11,7 +12,6 @@ import type { Codec } from "../../compression/codec.ts";
 import { NarborError } from "../../errors.ts";
 import type { DocumentRecord } from "../../store/document-index.ts";
 import type { NarFileRecord, NarRecord } from "../../store/nar-index.ts";
-import type { ChunkEntry } from "./pack-format.ts";
 
 /** One thing written down. `time` is in milliseconds since 1970; where two records speak of the same path or document, the later one counts. */
 export type StoreRecord =

@@ -16,7 +16,7 @@ import { formatSriHash, toNixHash } from "../../nix/nix-hash.ts";
 import { findKnownFile, rememberFile } from "../../store/known-file.ts";
 import type { Store } from "../../store/store.ts";
 import { parseCompressionOption } from "../compression-option.ts";
-import type { BlockCompression } from "../../backends/packs/pack-appender.ts";
+import type { BlockCompression } from "../../castore/block-writer.ts";
 import { EXIT_OK, exitCodeOf } from "../exit-code.ts";
 import { formatBytes, printError, startProgress } from "../output.ts";
 import type { StoreOption } from "../store-option.ts";

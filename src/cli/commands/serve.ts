@@ -1,7 +1,7 @@
 import { resolve as resolvePath } from "node:path";
 import type { Command } from "commander";
 import { InvalidArgumentError, Option } from "commander";
-import type { BlockCompression } from "../../backends/packs/pack-appender.ts";
+import type { BlockCompression } from "../../castore/block-writer.ts";
 import type { DirectorySizeProfile } from "../../castore/directory.ts";
 import type { ListenAddress } from "../../composition/listen-address.ts";
 import { parseListenAddress } from "../../composition/listen-address.ts";

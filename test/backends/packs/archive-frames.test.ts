@@ -2,7 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { BlockCompression } from "../../../src/backends/packs/pack-appender.ts";
+import type { BlockCompression } from "../../../src/castore/block-writer.ts";
 import { PacksStore } from "../../../src/backends/packs/packs-store.ts";
 import type { Node } from "../../../src/castore/node.ts";
 import { decompress } from "../../../src/compression/decompress.ts";

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file narbor/store/v1/rpc_store.proto.
  */
 export const file_narbor_store_v1_rpc_store: GenFile = /*@__PURE__*/
-  fileDesc("Ch9uYXJib3Ivc3RvcmUvdjEvcnBjX3N0b3JlLnByb3RvEg9uYXJib3Iuc3RvcmUudjEiEAoOR2V0SW5mb1JlcXVlc3QicAoPR2V0SW5mb1Jlc3BvbnNlEjYKDmRpcmVjdG9yeV9zaXplGAEgASgOMh4ubmFyYm9yLnN0b3JlLnYxLkRpcmVjdG9yeVNpemUSDwoHdmVyc2lvbhgCIAEoCRIUCgxyZWFkc19ibG9ja3MYAyABKAgiUQoDTmFyEhIKCm5hcl9zaGEyNTYYASABKAwSEAoIbmFyX3NpemUYAiABKAQSJAoEcm9vdBgDIAEoCzIWLnNuaXguY2FzdG9yZS52MS5FbnRyeSJGCgdOYXJGaWxlEhMKC2ZpbGVfc2hhMjU2GAEgASgMEhEKCWZpbGVfc2l6ZRgCIAEoBBITCgtjb21wcmVzc2lvbhgDIAEoCSJvCg1HZXROYXJSZXF1ZXN0EhQKCm5hcl9zaGEyNTYYASABKAxIABIVCgtmaWxlX3NoYTI1NhgCIAEoDEgAEiYKBHJvb3QYAyABKAsyFi5zbml4LmNhc3RvcmUudjEuRW50cnlIAEIJCgdieV93aGF0IlsKDkdldE5hclJlc3BvbnNlEiEKA25hchgBIAEoCzIULm5hcmJvci5zdG9yZS52MS5OYXISJgoEZmlsZRgCIAEoCzIYLm5hcmJvci5zdG9yZS52MS5OYXJGaWxlIloKDVB1dE5hclJlcXVlc3QSIQoDbmFyGAEgASgLMhQubmFyYm9yLnN0b3JlLnYxLk5hchImCgRmaWxlGAIgASgLMhgubmFyYm9yLnN0b3JlLnYxLk5hckZpbGUiEAoOUHV0TmFyUmVzcG9uc2UiNgoIRG9jdW1lbnQSDAoEbmFtZRgBIAEoCRIOCgZkaWdlc3QYAiABKAwSDAoEc2l6ZRgDIAEoBCIiChJHZXREb2N1bWVudFJlcXVlc3QSDAoEbmFtZRgBIAEoCSJCChNHZXREb2N1bWVudFJlc3BvbnNlEisKCGRvY3VtZW50GAEgASgLMhkubmFyYm9yLnN0b3JlLnYxLkRvY3VtZW50IkEKElB1dERvY3VtZW50UmVxdWVzdBIrCghkb2N1bWVudBgBIAEoCzIZLm5hcmJvci5zdG9yZS52MS5Eb2N1bWVudCIVChNQdXREb2N1bWVudFJlc3BvbnNlIiYKFExpc3REb2N1bWVudHNSZXF1ZXN0Eg4KBnByZWZpeBgBIAEoCSJEChVMaXN0RG9jdW1lbnRzUmVzcG9uc2USKwoIZG9jdW1lbnQYASABKAsyGS5uYXJib3Iuc3RvcmUudjEuRG9jdW1lbnQiJQoVRGVsZXRlRG9jdW1lbnRSZXF1ZXN0EgwKBG5hbWUYASABKAkiKQoWRGVsZXRlRG9jdW1lbnRSZXNwb25zZRIPCgdkZWxldGVkGAEgASgIIjIKEkdldENvbXB1dGVkUmVxdWVzdBIMCgRraW5kGAEgASgJEg4KBmRpZ2VzdBgCIAEoDCIkChNHZXRDb21wdXRlZFJlc3BvbnNlEg0KBXZhbHVlGAEgASgMIlIKElB1dENvbXB1dGVkUmVxdWVzdBIMCgRraW5kGAEgASgJEg4KBmRpZ2VzdBgCIAEoDBINCgV2YWx1ZRgDIAEoDBIPCgdzZWNvbmRzGAQgASgBIhUKE1B1dENvbXB1dGVkUmVzcG9uc2UiYgoMQ29tcHV0ZWRLaW5kEgwKBGtpbmQYASABKAkSDwoHZW50cmllcxgCIAEoBBIMCgRoaXRzGAMgASgEEg4KBm1pc3NlcxgEIAEoBBIVCg1zZWNvbmRzX3NhdmVkGAUgASgBIhkKF0dldENvbXB1dGVkU3RhdHNSZXF1ZXN0IkgKGEdldENvbXB1dGVkU3RhdHNSZXNwb25zZRIsCgVraW5kcxgBIAMoCzIdLm5hcmJvci5zdG9yZS52MS5Db21wdXRlZEtpbmQiFgoUQ2xlYXJDb21wdXRlZFJlcXVlc3QiKAoVQ2xlYXJDb21wdXRlZFJlc3BvbnNlEg8KB2VudHJpZXMYASABKAQiMwoRUmVhZEJsb2Nrc1JlcXVlc3QSDwoHZGlnZXN0cxgBIAEoDBINCgVzaXplcxgCIAMoBCJOCglCbG9ja1BhcnQSDAoEYmxvYhgBIAEoDRITCgtibG9iX29mZnNldBgCIAEoBBIOCgZvZmZzZXQYAyABKA0SDgoGbGVuZ3RoGAQgASgNIpMBChJSZWFkQmxvY2tzUmVzcG9uc2USNgoLY29tcHJlc3Npb24YASABKA4yIS5uYXJib3Iuc3RvcmUudjEuQmxvY2tDb21wcmVzc2lvbhIMCgRzaXplGAIgASgNEikKBXBhcnRzGAMgAygLMhoubmFyYm9yLnN0b3JlLnYxLkJsb2NrUGFydBIMCgRkYXRhGAQgASgMIiwKFURlbGV0ZVBhdGhJbmZvUmVxdWVzdBITCgtvdXRwdXRfaGFzaBgBIAEoDCIpChZEZWxldGVQYXRoSW5mb1Jlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAgqagoNRGlyZWN0b3J5U2l6ZRIeChpESVJFQ1RPUllfU0laRV9VTlNQRUNJRklFRBAAEh0KGURJUkVDVE9SWV9TSVpFX0RPQ1VNRU5URUQQARIaChZESVJFQ1RPUllfU0laRV9ET1VCTEVEEAIqbQoQQmxvY2tDb21wcmVzc2lvbhIhCh1CTE9DS19DT01QUkVTU0lPTl9VTlNQRUNJRklFRBAAEhoKFkJMT0NLX0NPTVBSRVNTSU9OX05PTkUQARIaChZCTE9DS19DT01QUkVTU0lPTl9aU1REEAIypAkKDFN0b3JlU2VydmljZRJMCgdHZXRJbmZvEh8ubmFyYm9yLnN0b3JlLnYxLkdldEluZm9SZXF1ZXN0GiAubmFyYm9yLnN0b3JlLnYxLkdldEluZm9SZXNwb25zZRJJCgZHZXROYXISHi5uYXJib3Iuc3RvcmUudjEuR2V0TmFyUmVxdWVzdBofLm5hcmJvci5zdG9yZS52MS5HZXROYXJSZXNwb25zZRJJCgZQdXROYXISHi5uYXJib3Iuc3RvcmUudjEuUHV0TmFyUmVxdWVzdBofLm5hcmJvci5zdG9yZS52MS5QdXROYXJSZXNwb25zZRJYCgtHZXREb2N1bWVudBIjLm5hcmJvci5zdG9yZS52MS5HZXREb2N1bWVudFJlcXVlc3QaJC5uYXJib3Iuc3RvcmUudjEuR2V0RG9jdW1lbnRSZXNwb25zZRJYCgtQdXREb2N1bWVudBIjLm5hcmJvci5zdG9yZS52MS5QdXREb2N1bWVudFJlcXVlc3QaJC5uYXJib3Iuc3RvcmUudjEuUHV0RG9jdW1lbnRSZXNwb25zZRJgCg1MaXN0RG9jdW1lbnRzEiUubmFyYm9yLnN0b3JlLnYxLkxpc3REb2N1bWVudHNSZXF1ZXN0GiYubmFyYm9yLnN0b3JlLnYxLkxpc3REb2N1bWVudHNSZXNwb25zZTABEmEKDkRlbGV0ZURvY3VtZW50EiYubmFyYm9yLnN0b3JlLnYxLkRlbGV0ZURvY3VtZW50UmVxdWVzdBonLm5hcmJvci5zdG9yZS52MS5EZWxldGVEb2N1bWVudFJlc3BvbnNlElgKC0dldENvbXB1dGVkEiMubmFyYm9yLnN0b3JlLnYxLkdldENvbXB1dGVkUmVxdWVzdBokLm5hcmJvci5zdG9yZS52MS5HZXRDb21wdXRlZFJlc3BvbnNlElgKC1B1dENvbXB1dGVkEiMubmFyYm9yLnN0b3JlLnYxLlB1dENvbXB1dGVkUmVxdWVzdBokLm5hcmJvci5zdG9yZS52MS5QdXRDb21wdXRlZFJlc3BvbnNlEmcKEEdldENvbXB1dGVkU3RhdHMSKC5uYXJib3Iuc3RvcmUudjEuR2V0Q29tcHV0ZWRTdGF0c1JlcXVlc3QaKS5uYXJib3Iuc3RvcmUudjEuR2V0Q29tcHV0ZWRTdGF0c1Jlc3BvbnNlEl4KDUNsZWFyQ29tcHV0ZWQSJS5uYXJib3Iuc3RvcmUudjEuQ2xlYXJDb21wdXRlZFJlcXVlc3QaJi5uYXJib3Iuc3RvcmUudjEuQ2xlYXJDb21wdXRlZFJlc3BvbnNlElcKClJlYWRCbG9ja3MSIi5uYXJib3Iuc3RvcmUudjEuUmVhZEJsb2Nrc1JlcXVlc3QaIy5uYXJib3Iuc3RvcmUudjEuUmVhZEJsb2Nrc1Jlc3BvbnNlMAESYQoORGVsZXRlUGF0aEluZm8SJi5uYXJib3Iuc3RvcmUudjEuRGVsZXRlUGF0aEluZm9SZXF1ZXN0GicubmFyYm9yLnN0b3JlLnYxLkRlbGV0ZVBhdGhJbmZvUmVzcG9uc2ViBnByb3RvMw", [file_snix_castore_v1_castore]);
+  fileDesc("Ch9uYXJib3Ivc3RvcmUvdjEvcnBjX3N0b3JlLnByb3RvEg9uYXJib3Iuc3RvcmUudjEiEAoOR2V0SW5mb1JlcXVlc3QimgEKD0dldEluZm9SZXNwb25zZRI2Cg5kaXJlY3Rvcnlfc2l6ZRgBIAEoDjIeLm5hcmJvci5zdG9yZS52MS5EaXJlY3RvcnlTaXplEg8KB3ZlcnNpb24YAiABKAkSFAoMcmVhZHNfYmxvY2tzGAMgASgIEhgKC2Jsb2NrX2xldmVsGAQgASgRSACIAQFCDgoMX2Jsb2NrX2xldmVsIlEKA05hchISCgpuYXJfc2hhMjU2GAEgASgMEhAKCG5hcl9zaXplGAIgASgEEiQKBHJvb3QYAyABKAsyFi5zbml4LmNhc3RvcmUudjEuRW50cnkiRgoHTmFyRmlsZRITCgtmaWxlX3NoYTI1NhgBIAEoDBIRCglmaWxlX3NpemUYAiABKAQSEwoLY29tcHJlc3Npb24YAyABKAkibwoNR2V0TmFyUmVxdWVzdBIUCgpuYXJfc2hhMjU2GAEgASgMSAASFQoLZmlsZV9zaGEyNTYYAiABKAxIABImCgRyb290GAMgASgLMhYuc25peC5jYXN0b3JlLnYxLkVudHJ5SABCCQoHYnlfd2hhdCJbCg5HZXROYXJSZXNwb25zZRIhCgNuYXIYASABKAsyFC5uYXJib3Iuc3RvcmUudjEuTmFyEiYKBGZpbGUYAiABKAsyGC5uYXJib3Iuc3RvcmUudjEuTmFyRmlsZSJaCg1QdXROYXJSZXF1ZXN0EiEKA25hchgBIAEoCzIULm5hcmJvci5zdG9yZS52MS5OYXISJgoEZmlsZRgCIAEoCzIYLm5hcmJvci5zdG9yZS52MS5OYXJGaWxlIhAKDlB1dE5hclJlc3BvbnNlIjYKCERvY3VtZW50EgwKBG5hbWUYASABKAkSDgoGZGlnZXN0GAIgASgMEgwKBHNpemUYAyABKAQiIgoSR2V0RG9jdW1lbnRSZXF1ZXN0EgwKBG5hbWUYASABKAkiQgoTR2V0RG9jdW1lbnRSZXNwb25zZRIrCghkb2N1bWVudBgBIAEoCzIZLm5hcmJvci5zdG9yZS52MS5Eb2N1bWVudCJBChJQdXREb2N1bWVudFJlcXVlc3QSKwoIZG9jdW1lbnQYASABKAsyGS5uYXJib3Iuc3RvcmUudjEuRG9jdW1lbnQiFQoTUHV0RG9jdW1lbnRSZXNwb25zZSImChRMaXN0RG9jdW1lbnRzUmVxdWVzdBIOCgZwcmVmaXgYASABKAkiRAoVTGlzdERvY3VtZW50c1Jlc3BvbnNlEisKCGRvY3VtZW50GAEgASgLMhkubmFyYm9yLnN0b3JlLnYxLkRvY3VtZW50IiUKFURlbGV0ZURvY3VtZW50UmVxdWVzdBIMCgRuYW1lGAEgASgJIikKFkRlbGV0ZURvY3VtZW50UmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoCCIyChJHZXRDb21wdXRlZFJlcXVlc3QSDAoEa2luZBgBIAEoCRIOCgZkaWdlc3QYAiABKAwiJAoTR2V0Q29tcHV0ZWRSZXNwb25zZRINCgV2YWx1ZRgBIAEoDCJSChJQdXRDb21wdXRlZFJlcXVlc3QSDAoEa2luZBgBIAEoCRIOCgZkaWdlc3QYAiABKAwSDQoFdmFsdWUYAyABKAwSDwoHc2Vjb25kcxgEIAEoASIVChNQdXRDb21wdXRlZFJlc3BvbnNlImIKDENvbXB1dGVkS2luZBIMCgRraW5kGAEgASgJEg8KB2VudHJpZXMYAiABKAQSDAoEaGl0cxgDIAEoBBIOCgZtaXNzZXMYBCABKAQSFQoNc2Vjb25kc19zYXZlZBgFIAEoASIZChdHZXRDb21wdXRlZFN0YXRzUmVxdWVzdCJIChhHZXRDb21wdXRlZFN0YXRzUmVzcG9uc2USLAoFa2luZHMYASADKAsyHS5uYXJib3Iuc3RvcmUudjEuQ29tcHV0ZWRLaW5kIhYKFENsZWFyQ29tcHV0ZWRSZXF1ZXN0IigKFUNsZWFyQ29tcHV0ZWRSZXNwb25zZRIPCgdlbnRyaWVzGAEgASgEIjMKEVJlYWRCbG9ja3NSZXF1ZXN0Eg8KB2RpZ2VzdHMYASABKAwSDQoFc2l6ZXMYAiADKAQiTgoJQmxvY2tQYXJ0EgwKBGJsb2IYASABKA0SEwoLYmxvYl9vZmZzZXQYAiABKAQSDgoGb2Zmc2V0GAMgASgNEg4KBmxlbmd0aBgEIAEoDSKTAQoSUmVhZEJsb2Nrc1Jlc3BvbnNlEjYKC2NvbXByZXNzaW9uGAEgASgOMiEubmFyYm9yLnN0b3JlLnYxLkJsb2NrQ29tcHJlc3Npb24SDAoEc2l6ZRgCIAEoDRIpCgVwYXJ0cxgDIAMoCzIaLm5hcmJvci5zdG9yZS52MS5CbG9ja1BhcnQSDAoEZGF0YRgEIAEoDCK4AQoSV3JpdGVCbG9ja3NSZXF1ZXN0EjYKC2NvbXByZXNzaW9uGAEgASgOMiEubmFyYm9yLnN0b3JlLnYxLkJsb2NrQ29tcHJlc3Npb24SDAoEc2l6ZRgCIAEoDRIPCgdkaWdlc3RzGAMgASgMEg8KB2xlbmd0aHMYBCADKA0SDwoHZnJhbWluZxgFIAMoDRIMCgRkYXRhGAYgASgMEg0KBXBpZWNlGAcgASgIEgwKBGJsb2IYCCABKAwiFQoTV3JpdGVCbG9ja3NSZXNwb25zZSIsChVEZWxldGVQYXRoSW5mb1JlcXVlc3QSEwoLb3V0cHV0X2hhc2gYASABKAwiKQoWRGVsZXRlUGF0aEluZm9SZXNwb25zZRIPCgdkZWxldGVkGAEgASgIKmoKDURpcmVjdG9yeVNpemUSHgoaRElSRUNUT1JZX1NJWkVfVU5TUEVDSUZJRUQQABIdChlESVJFQ1RPUllfU0laRV9ET0NVTUVOVEVEEAESGgoWRElSRUNUT1JZX1NJWkVfRE9VQkxFRBACKm0KEEJsb2NrQ29tcHJlc3Npb24SIQodQkxPQ0tfQ09NUFJFU1NJT05fVU5TUEVDSUZJRUQQABIaChZCTE9DS19DT01QUkVTU0lPTl9OT05FEAESGgoWQkxPQ0tfQ09NUFJFU1NJT05fWlNURBACMoAKCgxTdG9yZVNlcnZpY2USTAoHR2V0SW5mbxIfLm5hcmJvci5zdG9yZS52MS5HZXRJbmZvUmVxdWVzdBogLm5hcmJvci5zdG9yZS52MS5HZXRJbmZvUmVzcG9uc2USSQoGR2V0TmFyEh4ubmFyYm9yLnN0b3JlLnYxLkdldE5hclJlcXVlc3QaHy5uYXJib3Iuc3RvcmUudjEuR2V0TmFyUmVzcG9uc2USSQoGUHV0TmFyEh4ubmFyYm9yLnN0b3JlLnYxLlB1dE5hclJlcXVlc3QaHy5uYXJib3Iuc3RvcmUudjEuUHV0TmFyUmVzcG9uc2USWAoLR2V0RG9jdW1lbnQSIy5uYXJib3Iuc3RvcmUudjEuR2V0RG9jdW1lbnRSZXF1ZXN0GiQubmFyYm9yLnN0b3JlLnYxLkdldERvY3VtZW50UmVzcG9uc2USWAoLUHV0RG9jdW1lbnQSIy5uYXJib3Iuc3RvcmUudjEuUHV0RG9jdW1lbnRSZXF1ZXN0GiQubmFyYm9yLnN0b3JlLnYxLlB1dERvY3VtZW50UmVzcG9uc2USYAoNTGlzdERvY3VtZW50cxIlLm5hcmJvci5zdG9yZS52MS5MaXN0RG9jdW1lbnRzUmVxdWVzdBomLm5hcmJvci5zdG9yZS52MS5MaXN0RG9jdW1lbnRzUmVzcG9uc2UwARJhCg5EZWxldGVEb2N1bWVudBImLm5hcmJvci5zdG9yZS52MS5EZWxldGVEb2N1bWVudFJlcXVlc3QaJy5uYXJib3Iuc3RvcmUudjEuRGVsZXRlRG9jdW1lbnRSZXNwb25zZRJYCgtHZXRDb21wdXRlZBIjLm5hcmJvci5zdG9yZS52MS5HZXRDb21wdXRlZFJlcXVlc3QaJC5uYXJib3Iuc3RvcmUudjEuR2V0Q29tcHV0ZWRSZXNwb25zZRJYCgtQdXRDb21wdXRlZBIjLm5hcmJvci5zdG9yZS52MS5QdXRDb21wdXRlZFJlcXVlc3QaJC5uYXJib3Iuc3RvcmUudjEuUHV0Q29tcHV0ZWRSZXNwb25zZRJnChBHZXRDb21wdXRlZFN0YXRzEigubmFyYm9yLnN0b3JlLnYxLkdldENvbXB1dGVkU3RhdHNSZXF1ZXN0GikubmFyYm9yLnN0b3JlLnYxLkdldENvbXB1dGVkU3RhdHNSZXNwb25zZRJeCg1DbGVhckNvbXB1dGVkEiUubmFyYm9yLnN0b3JlLnYxLkNsZWFyQ29tcHV0ZWRSZXF1ZXN0GiYubmFyYm9yLnN0b3JlLnYxLkNsZWFyQ29tcHV0ZWRSZXNwb25zZRJXCgpSZWFkQmxvY2tzEiIubmFyYm9yLnN0b3JlLnYxLlJlYWRCbG9ja3NSZXF1ZXN0GiMubmFyYm9yLnN0b3JlLnYxLlJlYWRCbG9ja3NSZXNwb25zZTABEloKC1dyaXRlQmxvY2tzEiMubmFyYm9yLnN0b3JlLnYxLldyaXRlQmxvY2tzUmVxdWVzdBokLm5hcmJvci5zdG9yZS52MS5Xcml0ZUJsb2Nrc1Jlc3BvbnNlKAESYQoORGVsZXRlUGF0aEluZm8SJi5uYXJib3Iuc3RvcmUudjEuRGVsZXRlUGF0aEluZm9SZXF1ZXN0GicubmFyYm9yLnN0b3JlLnYxLkRlbGV0ZVBhdGhJbmZvUmVzcG9uc2ViBnByb3RvMw", [file_snix_castore_v1_castore]);
 
 /**
  * @generated from message narbor.store.v1.GetInfoRequest
@@ -53,6 +53,13 @@ export type GetInfoResponse = Message<"narbor.store.v1.GetInfoResponse"> & {
    * @generated from field: bool reads_blocks = 3;
    */
   readsBlocks: boolean;
+
+  /**
+   * The zstd level that it would have blocks compressed with that are written, 0 for not at all. Left out where there is no WriteBlocks.
+   *
+   * @generated from field: optional sint32 block_level = 4;
+   */
+  blockLevel?: number | undefined;
 };
 
 /**
@@ -701,6 +708,89 @@ export const ReadBlocksResponseSchema: GenMessage<ReadBlocksResponse> = /*@__PUR
   messageDesc(file_narbor_store_v1_rpc_store, 28);
 
 /**
+ * A block of whole blobs, or a piece of one blob that was cut.
+ *
+ * @generated from message narbor.store.v1.WriteBlocksRequest
+ */
+export type WriteBlocksRequest = Message<"narbor.store.v1.WriteBlocksRequest"> & {
+  /**
+   * Unspecified without data.
+   *
+   * @generated from field: narbor.store.v1.BlockCompression compression = 1;
+   */
+  compression: BlockCompression;
+
+  /**
+   * Bytes of the block when it is decompressed, 1 MiB at most.
+   *
+   * @generated from field: uint32 size = 2;
+   */
+  size: number;
+
+  /**
+   * Digests of what is in it, 1 to 16384, 32 bytes each, one behind the other in the order of the block.
+   *
+   * @generated from field: bytes digests = 3;
+   */
+  digests: Uint8Array;
+
+  /**
+   * How long each of them is, in bytes; 512 KiB at most.
+   *
+   * @generated from field: repeated uint32 lengths = 4;
+   */
+  lengths: number[];
+
+  /**
+   * Which of them, counted from 0, are no blobs but what stands between two blobs in an archive; ascending, and none of them the last.
+   *
+   * @generated from field: repeated uint32 framing = 5;
+   */
+  framing: number[];
+
+  /**
+   * The block itself. Compressed it is one frame that tells its size, and shorter than that. Left out for a piece that is stored already.
+   *
+   * @generated from field: bytes data = 6;
+   */
+  data: Uint8Array;
+
+  /**
+   * Whether the block is the next piece of a blob that was cut: one digest, and 128 KiB at least unless it is the last.
+   *
+   * @generated from field: bool piece = 7;
+   */
+  piece: boolean;
+
+  /**
+   * Of the last piece: the digest of the blob that all of them are.
+   *
+   * @generated from field: bytes blob = 8;
+   */
+  blob: Uint8Array;
+};
+
+/**
+ * Describes the message narbor.store.v1.WriteBlocksRequest.
+ * Use `create(WriteBlocksRequestSchema)` to create a new message.
+ */
+export const WriteBlocksRequestSchema: GenMessage<WriteBlocksRequest> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 29);
+
+/**
+ * @generated from message narbor.store.v1.WriteBlocksResponse
+ */
+export type WriteBlocksResponse = Message<"narbor.store.v1.WriteBlocksResponse"> & {
+};
+
+/**
+ * Describes the message narbor.store.v1.WriteBlocksResponse.
+ * Use `create(WriteBlocksResponseSchema)` to create a new message.
+ */
+export const WriteBlocksResponseSchema: GenMessage<WriteBlocksResponse> = /*@__PURE__*/
+  messageDesc(file_narbor_store_v1_rpc_store, 30);
+
+/**
  * @generated from message narbor.store.v1.DeletePathInfoRequest
  */
 export type DeletePathInfoRequest = Message<"narbor.store.v1.DeletePathInfoRequest"> & {
@@ -717,7 +807,7 @@ export type DeletePathInfoRequest = Message<"narbor.store.v1.DeletePathInfoReque
  * Use `create(DeletePathInfoRequestSchema)` to create a new message.
  */
 export const DeletePathInfoRequestSchema: GenMessage<DeletePathInfoRequest> = /*@__PURE__*/
-  messageDesc(file_narbor_store_v1_rpc_store, 29);
+  messageDesc(file_narbor_store_v1_rpc_store, 31);
 
 /**
  * @generated from message narbor.store.v1.DeletePathInfoResponse
@@ -736,7 +826,7 @@ export type DeletePathInfoResponse = Message<"narbor.store.v1.DeletePathInfoResp
  * Use `create(DeletePathInfoResponseSchema)` to create a new message.
  */
 export const DeletePathInfoResponseSchema: GenMessage<DeletePathInfoResponse> = /*@__PURE__*/
-  messageDesc(file_narbor_store_v1_rpc_store, 30);
+  messageDesc(file_narbor_store_v1_rpc_store, 32);
 
 /**
  * How the sizes of directories are counted.
@@ -938,6 +1028,17 @@ export const StoreService: GenService<{
     methodKind: "server_streaming";
     input: typeof ReadBlocksRequestSchema;
     output: typeof ReadBlocksResponseSchema;
+  },
+  /**
+   * Store blobs in blocks that the client has made and compressed. Answered when all of them are durable. UNIMPLEMENTED unless GetInfo tells a
+   * block_level. What is not what its digest says is INVALID_ARGUMENT.
+   *
+   * @generated from rpc narbor.store.v1.StoreService.WriteBlocks
+   */
+  writeBlocks: {
+    methodKind: "client_streaming";
+    input: typeof WriteBlocksRequestSchema;
+    output: typeof WriteBlocksResponseSchema;
   },
   /**
    * Forget a store path.

@@ -1,0 +1,76 @@
+/** Small chunks become blocks: many together, so that they compress well, and those of an archive so that a block is a piece of it where that is possible. */
+import { ByteWriter } from "../bytes/byte-writer.ts";
+import type { ChunkEntry } from "../castore/blob-block.ts";
+import { MAX_BLOCK_CHUNKS } from "../castore/block-writer.ts";
+import { toB3Digest } from "../castore/digest.ts";
+import { blake3 } from "../hash/blake3.ts";
+
+/** Small chunks share a block of this many bytes before compression. */
+const BLOCK_BYTES = 512 * 1024;
+/** A chunk from this size on has a block to itself. */
+export const LARGE_CHUNK_BYTES = 128 * 1024;
+/**
+ * A block that holds so much ends where the archive that fills it goes on elsewhere: it can be given away as it is only when all of it is one piece of
+ * the archive. Smaller ones would not compress as well.
+ */
+const MIN_RUN_BYTES = 64 * 1024;
+
+/** A block before it is compressed. */
+export interface BuiltBlock {
+  /** In memory of their own. */
+  readonly raw: Uint8Array<ArrayBuffer>;
+  readonly chunks: readonly ChunkEntry[];
+}
+
+export class BlockBuilder {
+  readonly #bytes = new ByteWriter(BLOCK_BYTES);
+  #entries: ChunkEntry[] = [];
+  /** Whether the block is a piece of an archive, and whether the archive's last chunk went there. */
+  #hasFraming = false;
+  #isContinued = false;
+
+  /**
+   * Whether the block must be taken before a chunk of so many bytes comes.
+   *
+   * @param framing see `SmallBlob`
+   */
+  isFullFor(length: number, framing: Uint8Array | undefined): boolean {
+    if (this.#entries.length === 0) return false;
+    if (this.#bytes.length + length + (framing?.length ?? 0) > BLOCK_BYTES || this.#entries.length + 2 > MAX_BLOCK_CHUNKS) return true;
+    const isContinued = this.#isContinued && framing !== undefined;
+    return this.#hasFraming && !isContinued && length > 0 && this.#bytes.length >= MIN_RUN_BYTES;
+  }
+
+  /** Add a chunk smaller than `LARGE_CHUNK_BYTES`, whose bytes are copied. */
+  add(entry: ChunkEntry, bytes: Uint8Array, framing: Uint8Array | undefined): void {
+    if (framing !== undefined) {
+      this.#bytes.writeBytes(framing);
+      this.#entries.push({ digest: toB3Digest(blake3(framing)), length: framing.length, isFraming: true });
+      this.#hasFraming = true;
+    }
+    this.#bytes.writeBytes(bytes);
+    this.#entries.push(entry);
+    if (bytes.length > 0) this.#isContinued = true;
+  }
+
+  /** The archive's next chunk does not go here. */
+  skip(): void {
+    this.#isContinued = false;
+  }
+
+  /** The block, unless there is nothing in it; the next begins. */
+  take(): BuiltBlock | undefined {
+    if (this.#entries.length === 0) return undefined;
+    const block = { raw: this.#bytes.take(), chunks: this.#entries };
+    this.#entries = [];
+    this.#hasFraming = false;
+    return block;
+  }
+
+  /** Forget what is in it. */
+  clear(): void {
+    this.#bytes.clear();
+    this.#entries = [];
+    this.#hasFraming = false;
+  }
+}
