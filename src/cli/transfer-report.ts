@@ -86,14 +86,11 @@ export class TransferReport<P extends ReportedPath> implements Disposable {
   /** The last thing that is said when nothing stopped the transfer. */
   finish(): void {
     this.#progress.stop();
-    const { verb, done, json } = this.#options;
+    const { verb, done } = this.#options;
     const named = this.#failedForOthers.slice(0, NAMED_PATHS);
     const others = this.#failedForOthers.length - named.length;
     if (named.length > 0) printError(new Error(`Not ${done}, as they refer to what failed: ${named.join(", ")}${others === 0 ? "" : ` and ${others} more`}`));
-    if (json) {
-      process.stdout.write(`${JSON.stringify({ type: "summary", [done]: this.#moved, present: this.#present, failed: this.#failed, narBytes: this.#movedBytes })}\n`);
-      return;
-    }
+    if (this.#printJsonSummary()) return;
     const parts = [
       ...(this.#planned === 0 ? [`nothing to ${verb}`] : [`${paths(this.#moved)} ${done} (${formatBytes(this.#movedBytes)})`]),
       ...(this.#present === 0 ? [] : [`${paths(this.#present)} there already`]),
@@ -102,10 +99,11 @@ export class TransferReport<P extends ReportedPath> implements Disposable {
     process.stdout.write(`${parts.join(", ")}\n`);
   }
 
-  /** What is said when the transfer was stopped: what was done stays, so the next time is shorter. */
-  interrupted(): void {
+  /** What is said when something stopped the transfer, if it began: what was done stays, so the next time is shorter. */
+  stopped(error: unknown, isInterrupted: boolean): void {
     this.#progress.stop();
-    if (this.#planned > 0) process.stderr.write(`interrupted: ${this.#moved} of ${paths(this.#planned)} ${this.#options.done}; the same command goes on from there\n`);
+    this.#printJsonSummary({ error: errorMessage(error) });
+    if (isInterrupted && this.#planned > 0) process.stderr.write(`interrupted: ${this.#moved} of ${paths(this.#planned)} ${this.#options.done}; the same command goes on from there\n`);
   }
 
   [Symbol.dispose](): void {
@@ -122,6 +120,13 @@ export class TransferReport<P extends ReportedPath> implements Disposable {
     if (json) this.#printJson(path, done);
     // To someone who watches, the moving lines say it.
     else if (!(process.stdout.isTTY && process.stderr.isTTY)) process.stdout.write(`${done} ${formatStorePath(path.storePath)} (${formatBytes(path.narSize)})\n`);
+  }
+
+  /** @returns whether that is what is printed */
+  #printJsonSummary(more: object = {}): boolean {
+    const { done, json } = this.#options;
+    if (json) process.stdout.write(`${JSON.stringify({ type: "summary", [done]: this.#moved, present: this.#present, failed: this.#failed, narBytes: this.#movedBytes, ...more })}\n`);
+    return json;
   }
 
   #printFailure(path: P, error: Error): void {

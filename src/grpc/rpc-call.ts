@@ -11,6 +11,7 @@ import { nextTurn } from "../concurrency/next-turn.ts";
 import { untilAborted } from "../concurrency/until-aborted.ts";
 import { NarborError, errorMessage, isNarborError } from "../errors.ts";
 import { endsWithinMessage, http2StreamOf } from "./grpc-js-internals.ts";
+import { PendingSends } from "./pending-sends.ts";
 import { ERROR_CODE_TRAILER, RPC_STATUS, toRpcFailure } from "../proto/rpc-status.ts";
 
 /** What a handler knows of its call. */
@@ -38,6 +39,7 @@ type AnyServerCall =
 /** Begins calls, and knows how many there are. */
 export class RpcCalls {
   readonly #options: RpcCallOptions;
+  readonly #sends = new PendingSends();
   #count = 0;
 
   constructor(options: RpcCallOptions) {
@@ -71,7 +73,7 @@ export class RpcCalls {
       throw new NarborError("ERR_LIMIT", `Cannot take the call: ${this.#options.maxCalls} are under way already`);
     }
     this.#count++;
-    const rpc = new RpcCall(call, this.#options.idleMilliseconds);
+    const rpc = new RpcCall(call, this.#options.idleMilliseconds, this.#sends);
     try {
       return await work(rpc);
     } catch (error) {
@@ -89,8 +91,10 @@ export class RpcCall implements RpcContext {
   readonly #controller = new AbortController();
   readonly #idleMilliseconds: number;
   readonly #stream: ServerHttp2Stream;
+  readonly #sends: PendingSends;
 
-  constructor(call: AnyServerCall, idleMilliseconds: number) {
+  constructor(call: AnyServerCall, idleMilliseconds: number, sends: PendingSends) {
+    this.#sends = sends;
     this.#stream = http2StreamOf(call);
     this.signal = this.#controller.signal;
     this.#idleMilliseconds = idleMilliseconds;
@@ -133,12 +137,14 @@ export class RpcCall implements RpcContext {
   async send(call: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>, message: Uint8Array): Promise<void> {
     this.signal.throwIfAborted();
     const timer = this.#idleTimer("taken");
+    const taken = this.#sends.add(message.length, (error) => this.#controller.abort(error));
     try {
       await untilAborted(new Promise<void>((resolve, reject) => call.write(asBuffer(message), (error: Error | null | undefined) => (error ? reject(error) : resolve()))), this.signal);
     } catch (error) {
       if (isNarborError(error, "ERR_TIMEOUT")) this.#stream.close(constants.NGHTTP2_CANCEL);
       throw error;
     } finally {
+      taken();
       timer.pause();
     }
   }

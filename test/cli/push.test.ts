@@ -92,6 +92,9 @@ describe.for(INSTALLATIONS.map((installation) => [installation.version, installa
     const second = readJson(await push(to, ["--json", ALL.path, DATA.path]));
     expect(second.summary).toMatchObject({ pushed: 3, present: 2, failed: 0 });
     expect(second.paths[EVERYTHING.path]).toMatchObject({ status: "present", narSize: 1_603_328 });
+    const none = await push(join(await newDirectory(), "none", "such"), ["--json", "/nix/store/00000000000000000000000000000000-none"]);
+    expect(none.code).not.toBe(0);
+    expect(readJson(none).summary).toMatchObject({ type: "summary", pushed: 0, error: expect.any(String) as string });
     // No NAR is asked for any more.
     const third = await push(to, [ALL.path], source, [await newWrapper('case "$*" in *dump-path*) exit 1;; *) exec "$REAL" "$@";; esac')]);
     expect({ code: third.code, stdout: third.stdout.toString() }).toEqual({ code: 0, stdout: "nothing to push, 5 paths there already\n" });

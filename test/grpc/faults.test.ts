@@ -127,6 +127,22 @@ describe("a server that is killed and comes back", () => {
     expectBytes(await render(client, root), LARGE_FILE);
   });
 
+  test("gives the rest of a large file that is read when it has come back", async () => {
+    const watched = new WatchedStore();
+    const large = sampleBytes(20_000_000);
+    const digest = await watched.memory.blobs.put(streamOf(chunked(large, 1_000_000)));
+    await using server = await FragileServer.open(watched.store);
+    const client = openClient(server.address);
+    const pieces: Uint8Array[] = [];
+    for await (const bytes of (await client.blobs.openRead(digest, { start: 1000 })) as AsyncIterable<Uint8Array>) {
+      pieces.push(bytes);
+      if (pieces.length !== 3 && pieces.length !== 12) continue;
+      await server.kill();
+      setTimeout(() => void server.start(), 100);
+    }
+    expectBytes(Buffer.concat(pieces), large.subarray(1000));
+  });
+
   test("breaks off a large file that is read, with an error that names it", async () => {
     const watched = new WatchedStore();
     const large = sampleBytes(20_000_000);

@@ -21,6 +21,7 @@ import { batchFindMissing, batchRead, batchUpdate } from "./blob-batches.ts";
 import type { GrpcCore } from "./grpc-core.ts";
 import type { Peer } from "./peer.ts";
 import { SINGLE_CALLS_AT_ONCE } from "./grpc-core.ts";
+import { resumed } from "./resumed-stream.ts";
 import { checkBlob, notStored, verifiedRange } from "./verified-blob.ts";
 import { writeBlob, writeSmallBlobs } from "./write-blocks.ts";
 
@@ -38,6 +39,9 @@ const BLOCKS_BATCH_BYTES = 4 * 1024 * 1024;
 /** The first batch is small: on a slow line, those behind it share what there is with it. */
 const FIRST_BLOCKS_BATCH_BYTES = 128 * 1024;
 const BLOCKS_BATCHES_AHEAD = 4;
+/** The same when there are so many readers that those who read slowly would take gigabytes. */
+const SCARCE_BLOCKS_BATCH_BYTES = 1024 * 1024;
+const SCARCE_BLOCKS_BATCHES_AHEAD = 2;
 const SINGLE_READS_AHEAD = 64;
 
 export class GrpcBlobService implements BlobService {
@@ -110,8 +114,9 @@ export class GrpcBlobService implements BlobService {
   }
 
   async openRead(digest: B3Digest, options?: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined> {
-    const pieces = await this.#openRaw(digest, options?.size, options);
-    return pieces && verifiedRange(pieces, digest, options, this.#core.name);
+    const open = async (): Promise<AsyncIterable<Uint8Array> | undefined> => await this.#openRaw(digest, options?.size, options);
+    const pieces = await open();
+    return pieces && verifiedRange(resumed(pieces, open), digest, options, this.#core.name);
   }
 
   async *readMany(blobs: Iterable<BlobRef> | AsyncIterable<BlobRef>, options?: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
@@ -132,14 +137,21 @@ export class GrpcBlobService implements BlobService {
     options: CallOptions | undefined,
   ): AsyncGenerator<readonly (Uint8Array | NarborError)[], void, undefined> {
     if (maxBatchBytes === undefined) return mapConcurrent(wanted, SINGLE_READS_AHEAD, async (blob) => [await this.#readOne(blob, options)]);
-    if (readsBlocks) {
-      const batches = batched(wanted, BLOCKS_BATCH_BYTES, MAX_WANTED_BLOBS, FIRST_BLOCKS_BATCH_BYTES);
-      return mapConcurrent(batches, BLOCKS_BATCHES_AHEAD, (batch) => this.#readBlocks(batch, options));
-    }
+    if (readsBlocks) return this.#readAllBlocks(wanted, options);
     return mapConcurrent(batched(wanted, READ_BATCH_BYTES, READ_BATCH_COUNT), READ_BATCHES_AHEAD, async (batch) =>
       // One that is too large for a batch is alone in its own.
       (batch[0]?.size ?? 0) > maxBatchBytes ? await Promise.all(batch.map((blob) => this.#readOne(blob, options))) : await batchRead(this.#core, batch, options),
     );
+  }
+
+  async *#readAllBlocks(wanted: Iterable<BlobRef> | AsyncIterable<BlobRef>, options: CallOptions | undefined): AsyncGenerator<readonly (Uint8Array | NarborError)[], void, undefined> {
+    const release = this.#core.readAhead.tryAcquire(BLOCKS_BATCH_BYTES * BLOCKS_BATCHES_AHEAD);
+    const [bytes, ahead] = release === undefined ? [SCARCE_BLOCKS_BATCH_BYTES, SCARCE_BLOCKS_BATCHES_AHEAD] : [BLOCKS_BATCH_BYTES, BLOCKS_BATCHES_AHEAD];
+    try {
+      yield* mapConcurrent(batched(wanted, bytes, MAX_WANTED_BLOBS, FIRST_BLOCKS_BATCH_BYTES), ahead, (batch) => this.#readBlocks(batch, options));
+    } finally {
+      release?.();
+    }
   }
 
   /** Do what only a Narbor does. When the server says that it does not, it is another than was asked, and is asked anew next time. */

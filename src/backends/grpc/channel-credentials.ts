@@ -12,7 +12,11 @@ const NAMES_LIMIT = 300;
 
 /** @throws NarborError ERR_NOT_FOUND when there is no such file, ERR_INVALID when one cannot be read or is not what it should be */
 export async function channelCredentials({ ca, certificate, key }: TlsFiles, address: GrpcAddress): Promise<ChannelCredentials> {
-  const [caPem, keyPem, certificatePem] = await Promise.all([ca, key, certificate].map((file) => readPem(file, address)));
+  const [caPem, keyPem, certificatePem] = await Promise.all([
+    readPem(ca, "CERTIFICATE", address),
+    readPem(key, "PRIVATE KEY", address),
+    readPem(certificate, "CERTIFICATE", address),
+  ]);
   const host = address.host ?? "";
   try {
     const tls = credentials.createSsl(caPem, keyPem, certificatePem, { checkServerIdentity: (_name, found) => checkName(host, found) });
@@ -41,11 +45,16 @@ function withoutServerName(tls: ChannelCredentials): ChannelCredentials {
   return tls;
 }
 
-async function readPem(file: string | undefined, address: GrpcAddress): Promise<Buffer | null> {
+/** @param label what must be in it; OpenSSL takes anything else for none of it, and says so when it is too late */
+async function readPem(file: string | undefined, label: string, address: GrpcAddress): Promise<Buffer | null> {
   if (file === undefined) return null;
-  return await readFile(file).catch((error: NodeJS.ErrnoException) => {
+  const pem = await readFile(file).catch((error: NodeJS.ErrnoException) => {
     const isMissing = error.code === "ENOENT";
     const what = isMissing ? `there is no ${JSON.stringify(file)}` : error.code === "EISDIR" ? `${JSON.stringify(file)} is a directory, expected a file in PEM` : error.message;
     throw new NarborError(isMissing ? "ERR_NOT_FOUND" : "ERR_INVALID", `Cannot use the address ${address.text}: ${what}`, { cause: error });
   });
+  if (!new RegExp(`^-----BEGIN [A-Z ]*${label}-----`, "m").test(pem.toString("latin1"))) {
+    throw new NarborError("ERR_INVALID", `Cannot use the address ${address.text}: there is no ${label} in ${JSON.stringify(file)}, which begins a line with -----BEGIN in PEM`);
+  }
+  return pem;
 }

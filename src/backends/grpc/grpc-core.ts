@@ -1,6 +1,7 @@
 import { setMaxListeners } from "node:events";
 import pLimit from "p-limit";
 import type { CallOptions } from "../../castore/call-options.ts";
+import { Semaphore } from "../../concurrency/semaphore.ts";
 import { untilAborted } from "../../concurrency/until-aborted.ts";
 import type { GrpcAddress } from "./grpc-address.ts";
 import type { Peer } from "./peer.ts";
@@ -9,12 +10,15 @@ import { RpcChannel } from "./rpc-channel.ts";
 
 /** Calls for single blobs at once, over all that use the store. */
 export const SINGLE_CALLS_AT_ONCE = 128;
+/** Bytes of small blobs that all readers together may read ahead of need, before each must do with little. */
+const READ_AHEAD_BYTES = 192 * 1024 * 1024;
 /** Calls that carry many blobs at once: each holds up to 4 MiB at both ends. */
 const BATCH_CALLS_AT_ONCE = 16;
 
 /** What the services of one gRPC store share. */
 export class GrpcCore {
   readonly channel: RpcChannel;
+  readonly readAhead = new Semaphore(READ_AHEAD_BYTES);
   readonly #singles = pLimit(SINGLE_CALLS_AT_ONCE);
   readonly #batches = pLimit(BATCH_CALLS_AT_ONCE);
   readonly #peer: PeerFinder;

@@ -7,7 +7,7 @@ import type { NarTarget } from "../../transfer/pull-closure.ts";
 import { findClosure } from "../../store/closure.ts";
 import { pullClosure } from "../../transfer/pull-closure.ts";
 import { BinaryCacheDirectory, NarFiles } from "../../transfer/nar-directory.ts";
-import { openNamedStore, parseDirectory } from "../store-option.ts";
+import { checkStoreUsage, openNamedStore, parseDirectory } from "../store-option.ts";
 import { findStorePath } from "../tree-address.ts";
 import { DEFAULT_JOBS, parseJobs, TransferReport } from "../transfer-report.ts";
 
@@ -56,17 +56,18 @@ the others are written, and the first error's code is the exit code. Files that 
 
 async function pull(command: Command, names: readonly string[], options: PullOptions, signal: AbortSignal): Promise<void> {
   const { from, to, nar, jobs, json } = options;
-  await using store = await openNamedStore(command, from);
-  const roots: PathInfo[] = [];
-  for (const name of names) roots.push(await findStorePath(name, store));
-  const closure = await findClosure(roots, store, signal);
+  checkStoreUsage(command, from);
   using report = new TransferReport<PathInfo>({ verb: "pull", done: "pulled", json: json === true });
-  const write = async <Written>(target: NarTarget<Written>): Promise<void> => await pullClosure(closure, store, target, { jobs, signal, onEvent: report.onEvent });
   try {
+    await using store = await openNamedStore(command, from);
+    const roots: PathInfo[] = [];
+    for (const name of names) roots.push(await findStorePath(name, store));
+    const closure = await findClosure(roots, store, signal);
+    const write = async <Written>(target: NarTarget<Written>): Promise<void> => await pullClosure(closure, store, target, { jobs, signal, onEvent: report.onEvent });
     if (nar === true) await write(await NarFiles.open(to, options.compression ?? "none"));
     else await write(await BinaryCacheDirectory.open(to, options.compression ?? DEFAULT_COMPRESSION));
   } catch (error) {
-    if (signal.aborted) report.interrupted();
+    report.stopped(error, signal.aborted);
     throw error;
   }
   report.finish();

@@ -46,14 +46,14 @@ async function push(command: Command, names: readonly string[], { to, jobs, json
   // Before Nix is asked, which may take its time. A directory is made only when Nix knows the paths.
   checkStoreUsage(command, to);
   const local = new NixCommand();
-  const paths = await Promise.all(names.map(resolveLocalStorePath));
-  const closure = await local.closure(paths, signal);
-  await using store = await openNamedStore(command, to, { create: true });
   using report = new TransferReport<NixPathInfo>({ verb: "push", done: "pushed", json: json === true });
   try {
+    const paths = await Promise.all(names.map(resolveLocalStorePath));
+    const closure = await local.closure(paths, signal);
+    await using store = await openNamedStore(command, to, { create: true });
     await pushClosure(closure, local, store, { jobs, signal, onEvent: report.onEvent, onReplace: warnOfReplacement });
   } catch (error) {
-    if (signal.aborted) report.interrupted();
+    report.stopped(error, signal.aborted);
     throw error;
   }
   report.finish();

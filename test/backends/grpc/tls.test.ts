@@ -184,7 +184,8 @@ describe("grpcs://", () => {
 
   test.for([
     ["there is none", (): string => "ca=/nonexistent.pem", "ERR_NOT_FOUND", /: there is no "\/nonexistent\.pem"$/],
-    ["they hold something else", (): string => `ca=${file("server.ext")}&cert=${file("server.ext")}&key=${file("server.ext")}`, "ERR_INVALID", /./],
+    ["they hold something else", (): string => `ca=${file("server.ext")}&cert=${file("server.ext")}&key=${file("server.ext")}`, "ERR_INVALID", /: there is no (?:CERTIFICATE|PRIVATE KEY) in "\S+server\.ext"/],
+    ["a key is named for the authority", (): string => `ca=${file("client.key")}`, "ERR_INVALID", /: there is no CERTIFICATE in "\S+client\.key"/],
     ["the key is another one's", (): string => `cert=${file("client.pem")}&key=${file("stranger.key")}`, "ERR_INVALID", /: the key in key=\S+stranger\.key is not that of the certificate in cert=\S+client\.pem$/],
   ] as const)("says of files what is wrong with them: %s", async ([, parameters, code, message]) => {
     const address = `grpcs://127.0.0.1:1?${parameters()}`;
