@@ -1,4 +1,5 @@
 /** Timing and printing for the benches: every figure beside what it is measured against, from the same run. */
+import { readFile } from "node:fs/promises";
 
 export interface Timed<T> {
   readonly milliseconds: number;
@@ -25,9 +26,18 @@ export function printRow(what: string, ...figures: readonly string[]): void {
   console.log(`${what.padEnd(44)} ${figures.map((figure) => figure.padStart(18)).join(" ")}`);
 }
 
+/** A tick of the kernel's clock, in milliseconds. */
+const TICK = 10;
+
+/** Processor time of a process so far, in milliseconds. Linux only. */
+export async function processorTime(pid: number): Promise<number> {
+  const [, text = ""] = (await readFile(`/proc/${pid}/stat`, "utf8")).split(") ");
+  const fields = text.split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * TICK;
+}
+
 /** The most memory a process has had resident so far, in MiB. Linux only. */
 export async function peakMemory(pid: number | "self"): Promise<number> {
-  const { readFile } = await import("node:fs/promises");
   const [, kilobytes = "0"] = /VmHWM:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/status`, "utf8").catch(() => "")) ?? [];
   return Math.round(Number(kilobytes) / 1024);
 }

@@ -3,14 +3,13 @@
  * takes for a file. The bytes that nginx has are those that Narbor gives.
  */
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { mkdir, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startServer } from "../test/helpers/narbor-process.ts";
 import { atLeast, atMost, claim } from "./claims.ts";
 import { startNginx } from "./file-server.ts";
-import { median } from "./figures.ts";
+import { median, processorTime } from "./figures.ts";
 import type { Corpus } from "./nar-corpus.ts";
 import { closurePaths, shareFiles } from "./nar-corpus.ts";
 import { uploadNar, writeNar } from "./nar-files.ts";
@@ -21,18 +20,9 @@ const RUNS = Number(process.env["BENCH_RUNS"] ?? 3);
 const SECONDS = 4;
 const LIMIT_SPEED = 5;
 const LIMIT_CPU = 2;
-/** A tick of the kernel's clock, in milliseconds. */
-const TICK = 10;
 
 const directory = await mkdtemp(join(process.env["BENCH_DIR"] ?? tmpdir(), "narbor-bench-"));
 const files = join(directory, "files");
-
-/** Processor time of a process so far, in milliseconds. */
-function cpuOf(pid: number): number {
-  const [, text = ""] = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ");
-  const fields = text.split(" ");
-  return (Number(fields[11]) + Number(fields[12])) * TICK;
-}
 
 interface Served {
   readonly narBytesPerSecond: number;
@@ -41,9 +31,9 @@ interface Served {
 
 /** @param narBytes of the NAR for each byte that is sent */
 async function serve(server: { readonly url: string; readonly pid: number }, paths: readonly string[], connections: number, narBytes: number): Promise<Served> {
-  const before = cpuOf(server.pid);
+  const before = await processorTime(server.pid);
   const { bytesPerSecond } = await load(server.url, paths, { connections, seconds: SECONDS });
-  return { narBytesPerSecond: bytesPerSecond * narBytes, millisecondsPerMegabyte: (cpuOf(server.pid) - before) / ((bytesPerSecond * SECONDS) / 1e6) };
+  return { narBytesPerSecond: bytesPerSecond * narBytes, millisecondsPerMegabyte: ((await processorTime(server.pid)) - before) / ((bytesPerSecond * SECONDS) / 1e6) };
 }
 
 async function measure(name: string, corpora: readonly Corpus[]): Promise<void> {

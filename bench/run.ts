@@ -21,6 +21,8 @@ const BENCHES: readonly Bench[] = [
   { script: "narinfo" },
   { script: "store-size" },
   { script: "cold-start" },
+  { script: "many-paths", env: { BENCH_PATHS: "4000" } },
+  { script: "large-loads" },
 ];
 const MEMORY = "/dev/shm";
 const PAGE = resolve(import.meta.dirname, "RESULTS.md");

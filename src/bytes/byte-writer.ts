@@ -53,12 +53,17 @@ export class ByteWriter {
   }
 
   /** A copy of what was written. */
-  bytes(): Uint8Array {
+  bytes(): Uint8Array<ArrayBuffer> {
     return this.#buffer.slice(0, this.#length);
   }
 
-  /** What was written, in the memory it was written to, which is the caller's now. */
+  /** What was written, in memory that is the caller's now: that which it was written to, unless most of it was not. */
   take(): Uint8Array<ArrayBuffer> {
+    if (this.#length < this.#buffer.length / 4) {
+      const copy = this.bytes();
+      this.clear();
+      return copy;
+    }
     const taken = this.#buffer.subarray(0, this.#length);
     this.#buffer = new Uint8Array(this.#keptLength());
     this.#length = 0;

@@ -52,15 +52,14 @@ function withContentSize(frame: Uint8Array, size: number): Uint8Array<ArrayBuffe
  *
  * @throws NarborError `ERR_COMPRESSION_INVALID` when the input is damaged, cut short or followed by something else,
  *   `ERR_MISMATCH` when it is of another size, `ERR_LIMIT` when it asks for a larger window than such a block needs
- * @param memory where to put it, `expectedSize` bytes at least; the result is a view of it
  */
-export function decompressZstdSync(bytes: Uint8Array, expectedSize: number, memory?: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+export function decompressZstdSync(bytes: Uint8Array, expectedSize: number): Uint8Array<ArrayBuffer> {
   const { contentBytes, windowBytes } = parseZstdFrameHeader(bytes);
   if (contentBytes !== undefined && contentBytes !== expectedSize) throw otherSize(`${contentBytes}`, expectedSize);
   if (contentBytes === undefined && windowBytes > Math.max(expectedSize, MAX_UNSIZED_WINDOW_BYTES)) {
     throw new NarborError("ERR_LIMIT", `Cannot decompress zstd: the frame asks for a window of ${windowBytes} bytes to give ${expectedSize}`);
   }
-  const content = memory?.subarray(0, expectedSize) ?? new Uint8Array(expectedSize);
+  const content = new Uint8Array(expectedSize);
   const decoder = new ZstdDecoder();
   try {
     decoder.push(bytes);

@@ -44,6 +44,11 @@ export class ZstdFrameWalker {
     return this.#frames > 0 && this.#part === "frame header" && this.#headerLength === 0;
   }
 
+  /** How many frames have ended, those that are skipped among them. */
+  get frames(): number {
+    return this.#frames;
+  }
+
   /** The largest window of the frames so far. */
   get windowBytes(): number {
     return this.#windowBytes;
@@ -163,6 +168,13 @@ export function parseZstdFrameHeader(bytes: Uint8Array): ZstdFrameHeader {
     );
   }
   return { length, windowBytes, contentBytes, hasChecksum: (descriptor & 0x04) !== 0 };
+}
+
+/** Whether `bytes` are one frame, which tells its size, and nothing else, and whoever decodes it need not look back further than that. */
+export function isSingleZstdFrame(bytes: Uint8Array, maxWindowBytes: number): boolean {
+  const walker = new ZstdFrameWalker();
+  const end = walker.walk(bytes, Infinity);
+  return end === bytes.length && walker.atFrameEnd && walker.frames === 1 && walker.windowBytes <= maxWindowBytes && parseZstdFrameHeader(bytes).contentBytes !== undefined;
 }
 
 /** Length of the header that begins with `bytes`. Needs five of them: fewer give 5. */

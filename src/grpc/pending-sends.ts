@@ -11,11 +11,12 @@ interface PendingSend {
   readonly giveUp: (error: NarborError) => void;
 }
 
-/** What waits to be taken by clients. A thousand calls that no one reads from must not take a gigabyte, nor hold up those that someone reads from. */
+/** What waits to be taken by clients. A thousand calls that no one reads from must not keep a gigabyte, nor hold up those that someone reads from. */
 export class PendingSends {
   /** In the order in which they began to wait. */
   readonly #sends = new Set<PendingSend>();
   #bytes = 0;
+  #timer: NodeJS.Timeout | undefined;
 
   /** @param giveUp called when there is too much, and no one waits longer than this @returns to be called when it was taken */
   add(bytes: number, giveUp: (error: NarborError) => void): () => void {
@@ -28,10 +29,23 @@ export class PendingSends {
 
   #giveUpStalled(): void {
     for (const send of this.#sends) {
-      if (this.#bytes <= PENDING_BYTES || performance.now() - send.since < STALLED_MILLISECONDS) return;
+      if (this.#bytes <= PENDING_BYTES) return;
+      const left = send.since + STALLED_MILLISECONDS - performance.now();
+      if (left > 0) {
+        this.#lookAgainIn(left);
+        return;
+      }
       this.#remove(send);
       send.giveUp(new NarborError("ERR_TIMEOUT", `Nothing was taken for ${STALLED_MILLISECONDS / 1000} s, and too many others wait`));
     }
+  }
+
+  #lookAgainIn(milliseconds: number): void {
+    if (this.#timer !== undefined) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#giveUpStalled();
+    }, milliseconds).unref();
   }
 
   #remove(send: PendingSend): void {

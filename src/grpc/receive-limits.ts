@@ -7,6 +7,7 @@ import { Semaphore } from "../concurrency/semaphore.ts";
 import { NarborError } from "../errors.ts";
 import type { Gathering } from "./grpc-js-internals.ts";
 import { READING_MESSAGE, gatheringOf } from "./grpc-js-internals.ts";
+import { onMessageHandled } from "./handled-messages.ts";
 import { toRpcStatus } from "./rpc-call.ts";
 
 const KIB = 1024;
@@ -93,14 +94,19 @@ class LimitedCall {
       // INTERNAL to grpc-js, and the caller's fault.
       sendStatus(status.details.startsWith("Invalid grpc-timeout value ") ? toRpcStatus(new NarborError("ERR_INVALID", status.details)) : status);
     };
+    onMessageHandled(stream, () => this.#releaseWhole());
     stream.once("close", () => this.#end());
+  }
+
+  #releaseWhole(): void {
+    this.#whole?.release();
+    this.#whole = undefined;
   }
 
   /** @returns the messages that are whole, as the handler is to see them */
   #received(length: number, messages: Buffer[]): Buffer[] {
     // It is read on only when the handler is done with the message before.
-    this.#whole?.release();
-    this.#whole = undefined;
+    this.#releaseWhole();
     if (messages.some(isCompressed)) {
       this.#call.sendStatus(toRpcStatus(new NarborError("ERR_UNSUPPORTED", "Messages may not be compressed here; blobs may, as compressed-blobs/zstd")));
       return [];

@@ -11,8 +11,12 @@ import { nextTurn } from "../concurrency/next-turn.ts";
 import { untilAborted } from "../concurrency/until-aborted.ts";
 import { NarborError, errorMessage, isNarborError } from "../errors.ts";
 import { endsWithinMessage, http2StreamOf } from "./grpc-js-internals.ts";
+import { messageHandled } from "./handled-messages.ts";
 import { PendingSends } from "./pending-sends.ts";
 import { ERROR_CODE_TRAILER, RPC_STATUS, toRpcFailure } from "../proto/rpc-status.ts";
+
+/** Messages of a client's stream that are handled before others have their turn. */
+const MESSAGES_PER_TURN = 32;
 
 /** What a handler knows of its call. */
 export interface RpcContext {
@@ -109,9 +113,16 @@ export class RpcCall implements RpcContext {
     // Destroying grpc-js's stream would not end the call: the status that is sent then does.
     const messages = stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
     try {
+      let untilTurn = MESSAGES_PER_TURN;
       for await (const message of abortable(messages, this.signal)) {
         timer.pause();
+        // Thousands of tiny ones may be there already.
+        if (untilTurn-- === 0) {
+          await nextTurn();
+          untilTurn = MESSAGES_PER_TURN;
+        }
         yield message;
+        messageHandled(this.#stream);
         timer.refresh();
       }
     } catch (error) {

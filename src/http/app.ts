@@ -1,6 +1,7 @@
 /** The binary cache: which request goes to which handler. */
 import type { LimitFunction } from "p-limit";
 import pLimit from "p-limit";
+import { Semaphore } from "../concurrency/semaphore.ts";
 import { NarborError } from "../errors.ts";
 import { formatNixCacheInfo, parseNixCacheInfo } from "../nix/nix-cache-info.ts";
 import { STORE_DIR } from "../nix/store-path.ts";
@@ -37,11 +38,21 @@ export interface AppOptions {
 export type App = (request: HttpRequest) => Promise<HttpAnswer>;
 
 const DEFAULT_MAX_UPLOADS = 16;
+/** Small files of all uploads that are in memory at once, in bytes; and what each may hold while it waits for its client, with room to spare. */
+const UPLOAD_BYTES = 64 * 1024 * 1024;
+const UPLOAD_BYTES_EACH = 3 * 1024 * 1024;
 const DEFAULT_MAX_NAR_BYTES = 2 ** 40;
 const CACHE_INFO_LIMIT = 64 * 1024;
 
+/** What uploads share. */
+interface Uploads {
+  readonly limit: LimitFunction;
+  readonly sharedBytes: Semaphore;
+}
+
 export function createApp(options: AppOptions): App {
-  const uploads = pLimit(options.maxUploads ?? DEFAULT_MAX_UPLOADS);
+  const { maxUploads = DEFAULT_MAX_UPLOADS } = options;
+  const uploads = { limit: pLimit(maxUploads), sharedBytes: new Semaphore(Math.max(UPLOAD_BYTES, maxUploads * UPLOAD_BYTES_EACH)) };
   const plans = new NarPlans(options.store);
   return async (request) => {
     switch (request.method) {
@@ -80,17 +91,17 @@ async function read(request: HttpRequest, { store, allowWrites, priority, narCom
   throw notFound(path);
 }
 
-async function write(request: HttpRequest, { store, requireReferences, maxNarBytes = DEFAULT_MAX_NAR_BYTES }: AppOptions, uploads: LimitFunction): Promise<HttpAnswer> {
+async function write(request: HttpRequest, { store, requireReferences, maxNarBytes = DEFAULT_MAX_NAR_BYTES }: AppOptions, { limit, sharedBytes }: Uploads): Promise<HttpAnswer> {
   const { path } = request;
   const narFile = parseNarFileName(path);
-  if (narFile !== undefined) return await uploads(() => putNar(request, narFile, store, maxNarBytes));
+  if (narFile !== undefined) return await limit(() => putNar(request, narFile, store, { maxNarBytes, sharedBytes }));
   const narInfoHash = hashPartOf(path, ".narinfo");
   if (narInfoHash !== undefined) return await putNarInfo(request, narInfoHash, store, { requireReferences });
   const listingHash = hashPartOf(path, ".ls");
   if (listingHash !== undefined) return await putListing(request, listingHash);
   const kind = documentKind(path);
   if (kind !== undefined) return await putDocument(request, kind.limit, store);
-  if (path === "v1/images") return await putImages(request, store, maxNarBytes, uploads);
+  if (path === "v1/images") return await putImages(request, store, maxNarBytes, limit);
   if (path === "nix-cache-info") return await putCacheInfo(request);
   throw new NarborError("ERR_INVALID", `Nothing can be uploaded to ${JSON.stringify(`/${path.slice(0, 200)}`)}`);
 }

@@ -87,7 +87,9 @@ function divertHttp2(server: Server, onHttp2: (connection: Socket) => void, idle
 
 async function answerRequest(request: IncomingMessage, response: ServerResponse, options: HttpServerOptions, idleMilliseconds: number): Promise<void> {
   const gone = new AbortController();
-  response.on("close", () => gone.abort(new NarborError("ERR_UNAVAILABLE", "The client has gone")));
+  response.on("close", () => {
+    if (!response.writableFinished) gone.abort(new NarborError("ERR_UNAVAILABLE", "The client has gone"));
+  });
   const isHead = request.method === "HEAD";
   try {
     const url = parseTarget(request.url ?? "/");

@@ -18,6 +18,8 @@ export interface BlobUploaderOptions {
   readonly concurrency?: number | undefined;
   /** Bytes of small files held in memory at once, whether waiting or under way. @default 33554432 (32 MiB) */
   readonly bufferedBytes?: number | undefined;
+  /** Bytes of small files of this and other uploaders together, each of which may wait with 2 MiB for what fills them. */
+  readonly sharedBytes?: Semaphore | undefined;
   /** Asked, for every batch, which blobs are new, for `BlobUploader.tally`; it should not show what is being written. */
   readonly tallyBy?: Pick<BlobService, "findMissing"> | undefined;
 }
@@ -32,13 +34,19 @@ const DEFAULT_CONCURRENCY = 128;
 const DEFAULT_BUFFERED_BYTES = 32 * 1024 * 1024;
 /** A batch goes out when it holds this many bytes (or one larger file) … */
 const BATCH_BYTES = 2 * 1024 * 1024;
+/** Memory is taken for so much, then for twice as much each time, up to a whole batch: most trees are small. */
+const FIRST_MEMORY_BYTES = 64 * 1024;
 /** … or this many files. */
 const BATCH_COUNT = 4096;
 /** Digests remembered as sent, twice over: a repeat from longer ago costs one needless upload, not memory for every file. */
 const REMEMBERED_DIGESTS = 65_536;
 
 interface Batch {
-  readonly memory: Uint8Array;
+  /** Of all the memory that it has. */
+  bytes: number;
+  readonly releases: (() => void)[];
+  /** The memory that is filled now, and how much of it is. */
+  memory: Uint8Array;
   used: number;
   /** Where the framing begins of the file that memory was asked for last, and the file; undefined when what comes before it is not known. */
   framingStart: number | undefined;
@@ -46,7 +54,6 @@ interface Batch {
   readonly blobs: SmallBlob[];
   /** One for each blob. */
   readonly tallies: BlobTally[];
-  readonly release: () => void;
 }
 
 /**
@@ -58,6 +65,7 @@ export class BlobUploader {
   readonly #stop: LinkedSignal;
   readonly #limit: ReturnType<typeof pLimit>;
   readonly #memory: Semaphore;
+  readonly #sharedMemory: Semaphore | undefined;
   readonly #memoryLimit: number;
   readonly #underway = new Set<Promise<void>>();
   readonly #tallyBy: Pick<BlobService, "findMissing"> | undefined;
@@ -68,6 +76,8 @@ export class BlobUploader {
   /** Whether the file before was not sent, since it had been already: then no one can put the next one behind it. */
   #isRepeated = false;
   #batch: Batch | undefined;
+  /** Of memory that is taken next. */
+  #memoryBytes = FIRST_MEMORY_BYTES;
 
   constructor(blobs: Pick<BlobService, "putMany" | "put">, stop: LinkedSignal, options: BlobUploaderOptions = {}) {
     this.#blobs = blobs;
@@ -75,6 +85,7 @@ export class BlobUploader {
     this.#limit = pLimit(options.concurrency ?? DEFAULT_CONCURRENCY);
     this.#memoryLimit = options.bufferedBytes ?? DEFAULT_BUFFERED_BYTES;
     this.#memory = new Semaphore(this.#memoryLimit);
+    this.#sharedMemory = options.sharedBytes;
     this.#tallyBy = options.tallyBy;
   }
 
@@ -89,7 +100,7 @@ export class BlobUploader {
     const length = size + (known?.length ?? 0);
     const batch = this.#batch;
     if (batch !== undefined && batch.memory.length - batch.used >= length) return reserveIn(batch, size, known);
-    return this.#reserveInNewBatch(size, known);
+    return this.#reserveInNewMemory(size, known);
   }
 
   /** Hash a small file and send it with its batch, unless this import sent it already. */
@@ -170,24 +181,49 @@ export class BlobUploader {
     this.#stop.signal.throwIfAborted();
   }
 
-  async #reserveInNewBatch(size: number, framing: Uint8Array | undefined): Promise<Uint8Array> {
-    this.#send();
-    // What was just sent goes out only between two turns, and a source that is quick leaves none.
-    await nextTurn();
-    const length = Math.max(size + (framing?.length ?? 0), Math.min(BATCH_BYTES, this.#memoryLimit));
-    const release = await this.#memory.acquire(length, this.#stop.signal);
+  async #reserveInNewMemory(size: number, framing: Uint8Array | undefined): Promise<Uint8Array> {
+    const needed = size + (framing?.length ?? 0);
+    const limit = Math.min(BATCH_BYTES, this.#memoryLimit);
+    if (this.#batch !== undefined && this.#batch.bytes + needed > limit) {
+      this.#send();
+      // It goes out only between two turns, and a source that is quick leaves none.
+      await nextTurn();
+    }
+    const length = Math.max(needed, Math.min(this.#memoryBytes, limit - (this.#batch?.bytes ?? 0)));
+    this.#memoryBytes = Math.min(2 * this.#memoryBytes, BATCH_BYTES);
+    const release = await this.#acquire(length);
     // Not zeroed: only what was filled is ever looked at.
     const memory = Buffer.allocUnsafeSlow(length);
-    this.#batch = { memory, used: 0, framingStart: undefined, fileStart: 0, blobs: [], tallies: [], release };
+    this.#batch ??= { bytes: 0, releases: [], memory, used: 0, framingStart: undefined, fileStart: 0, blobs: [], tallies: [] };
+    this.#batch.bytes += length;
+    this.#batch.releases.push(release);
+    this.#batch.memory = memory;
+    this.#batch.used = 0;
     return reserveIn(this.#batch, size, framing);
+  }
+
+  async #acquire(bytes: number): Promise<() => void> {
+    const release = await this.#memory.acquire(bytes, this.#stop.signal);
+    if (this.#sharedMemory === undefined) return release;
+    try {
+      const releaseShared = await this.#sharedMemory.acquire(bytes, this.#stop.signal);
+      return () => {
+        release();
+        releaseShared();
+      };
+    } catch (error) {
+      release();
+      throw error;
+    }
   }
 
   #send(): void {
     const batch = this.#batch;
     this.#batch = undefined;
     if (batch === undefined) return;
+    const release = (): void => batch.releases.forEach((each) => each());
     if (batch.blobs.length === 0) {
-      batch.release();
+      release();
       return;
     }
     const { signal } = this.#stop;
@@ -196,7 +232,7 @@ export class BlobUploader {
         signal.throwIfAborted();
         await this.#count(batch.blobs, batch.tallies);
         await this.#blobs.putMany(batch.blobs, { signal });
-      }).finally(batch.release),
+      }).finally(release),
     );
   }
 

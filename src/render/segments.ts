@@ -80,7 +80,7 @@ export async function* renderArchive(plan: RenderPlan, { blobs }: { readonly blo
   const end = Math.min(options.end ?? plan.size, plan.size);
   const smallBlobs = blobs.readMany(smallBlobsWithin(plan, start, end), options)[Symbol.asyncIterator]();
   const largeBlobs = new LargeBlobs(plan, blobs, { ...options, start, end });
-  const gather = new Gatherer();
+  const gather = new Gatherer(end - start);
   let held: { readonly blob: BlobRef; readonly bytes: Uint8Array } | undefined;
   let position = 0;
   try {
@@ -123,7 +123,12 @@ export async function* renderArchive(plan: RenderPlan, { blobs }: { readonly blo
 
 /** Turns many small pieces into few large ones, and lets large ones pass. */
 class Gatherer {
-  readonly #bytes = new ByteWriter(GATHER_BYTES + PASS_BYTES);
+  readonly #bytes: ByteWriter;
+
+  /** @param size of all that will come, in bytes: most archives are small */
+  constructor(size: number) {
+    this.#bytes = new ByteWriter(Math.max(1, Math.min(size, GATHER_BYTES + PASS_BYTES)));
+  }
 
   *add(bytes: Uint8Array): Generator<Uint8Array, void, undefined> {
     if (bytes.length >= PASS_BYTES) {

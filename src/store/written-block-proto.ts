@@ -51,19 +51,25 @@ function chunksFromProto({ digests, lengths, framing }: WriteBlocksRequest): rea
 
 function contentFromProto({ compression, size, data }: WriteBlocksRequest): BlockContent | undefined {
   if (size > MAX_WRITTEN_BYTES) throw invalid(`it says that it has ${size} bytes, at most ${MAX_WRITTEN_BYTES} may be in one`);
+  const bytes = withoutTheRest(data);
   switch (compression) {
     case BlockCompression.UNSPECIFIED:
       if (data.length > 0) throw invalid("it does not say how it is compressed");
       return undefined;
     case BlockCompression.NONE:
       if (data.length !== size) throw invalid(`it has ${data.length} bytes, it says that it has ${size}`);
-      return { codec: "stored", bytes: data, size };
+      return { codec: "stored", bytes, size };
     case BlockCompression.ZSTD:
       if (data.length >= size) throw invalid(`it has ${data.length} bytes compressed and ${size} before: then it goes as it is`);
-      return { codec: "zstd", bytes: data, size };
+      return { codec: "zstd", bytes, size };
     default:
       throw invalid(`compression ${String(compression)} is not known`);
   }
+}
+
+/** It is kept until it is written. What else was in the message is not. */
+function withoutTheRest(data: Uint8Array): Uint8Array {
+  return data.buffer.byteLength > 2 * data.length ? copyBytes(data) : data;
 }
 
 function pieceFromProto({ piece, blob, digests, framing }: WriteBlocksRequest): "more" | B3Digest | undefined {
@@ -72,7 +78,7 @@ function pieceFromProto({ piece, blob, digests, framing }: WriteBlocksRequest): 
     return undefined;
   }
   if (digests.length !== DIGEST_LENGTH || framing.length > 0) throw invalid("a piece of a blob is one chunk");
-  return blob.length === 0 ? "more" : toB3Digest(blob);
+  return blob.length === 0 ? "more" : toB3Digest(copyBytes(blob));
 }
 
 function invalid(what: string): NarborError {

@@ -68,6 +68,19 @@ export const BLOCK_WRITER_CASES: readonly ConformanceCase<WriterService>[] = [
     },
   },
   {
+    name: "write() joins pieces of which one is there as a blob that was cut itself, and takes a blob that is cut in another way",
+    run: async (blobs) => {
+      const [first, , third] = PIECES.map((piece) => blockOf([piece])) as [WrittenBlock, WrittenBlock, WrittenBlock];
+      const inner = toSmallBlob(Buffer.concat([PIECES[0] as SmallBlob, PIECES[2] as SmallBlob].map(({ bytes }) => bytes)));
+      const whole = toSmallBlob(Buffer.concat([inner.bytes, inner.bytes]));
+      await blobs.blockWriter.write(streamOf([{ ...first, piece: "more" }, { ...third, piece: inner.digest }]));
+      const known: WrittenBlock = { chunks: [{ digest: inner.digest, length: inner.size }], piece: "more" };
+      await blobs.blockWriter.write(streamOf([known, { ...known, piece: whole.digest }, blockOf([PIECES[2] as SmallBlob])]));
+      await blobs.blockWriter.write(streamOf([{ ...first, piece: "more" }, { ...blockOf([toSmallBlob(whole.bytes.subarray(131_072))]), piece: whole.digest }]));
+      await expectStored(blobs, [inner, whole]);
+    },
+  },
+  {
     name: "write() rejects what is not what its digest says, and stores nothing of that block",
     run: async (blobs) => {
       const wrong = { digest: (SMALL[3] as SmallBlob).digest, length: (SMALL[2] as SmallBlob).size };
@@ -97,11 +110,18 @@ export const BLOCK_WRITER_CASES: readonly ConformanceCase<WriterService>[] = [
       const block = blockOf(SMALL);
       const { bytes, size } = block.content as BlockContent;
       const of = (frame: Uint8Array): AsyncIterable<WrittenBlock> => streamOf([{ ...block, content: { codec: "zstd", bytes: frame, size } }]);
-      await expectCode(blobs.blockWriter.write(of(bytes.subarray(0, bytes.length - 3))), "ERR_COMPRESSION_INVALID");
+      const damaged = Buffer.from(bytes);
+      damaged.fill(0xff, 10, 20);
+      await expectCode(blobs.blockWriter.write(of(damaged)), "ERR_COMPRESSION_INVALID");
+      await expectCode(blobs.blockWriter.write(of(bytes.subarray(0, bytes.length - 3))), "ERR_INVALID");
       await expectCode(blobs.blockWriter.write(of(Buffer.concat([bytes, Buffer.from("more")]))), "ERR_COMPRESSION_INVALID");
       await expectCode(blobs.blockWriter.write(of(sampleBytes(100))), "ERR_COMPRESSION_INVALID");
       await expectCode(blobs.blockWriter.write(of(compressZstdSync(textBytes(size + 1), 1))), "ERR_MISMATCH");
       await expectCode(blobs.blockWriter.write(of(withoutSize(bytes))), "ERR_INVALID");
+      const skipped = Buffer.from("502a4d1804000000deadbeef", "hex");
+      for (const more of [Buffer.concat([bytes, skipped]), Buffer.concat([skipped, bytes]), Buffer.concat([bytes, compressZstdSync(new Uint8Array(0), 1)]), withWideWindow(bytes)]) {
+        await expectCode(blobs.blockWriter.write(of(more)), "ERR_INVALID");
+      }
       const digests = SMALL.map(({ digest }) => digest);
       expect(await blobs.findMissing(digests)).toEqual(digests);
     },
@@ -156,6 +176,13 @@ function withoutSize(frame: Uint8Array): Uint8Array {
   expect((frame[4] as number) & 0xe0).toBe(0x80);
   const bytes = Buffer.concat([frame.subarray(0, 6), frame.subarray(10)]);
   bytes[4] = (bytes[4] as number) & 0x3f;
+  return bytes;
+}
+
+/** The same frame, which has its reader look back 128 MiB. */
+function withWideWindow(frame: Uint8Array): Uint8Array {
+  const bytes = Buffer.from(frame);
+  bytes[5] = 17 << 3;
   return bytes;
 }
 

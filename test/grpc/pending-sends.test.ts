@@ -3,7 +3,7 @@ import { PendingSends } from "../../src/grpc/pending-sends.ts";
 
 const MIB = 1024 * 1024;
 
-beforeEach(() => void vi.useFakeTimers({ toFake: ["performance"] }));
+beforeEach(() => void vi.useFakeTimers({ toFake: ["performance", "setTimeout", "clearTimeout"] }));
 afterEach(() => void vi.useRealTimers());
 
 /** Adds sends, and says which of them were given up, by their number from 0. */
@@ -41,6 +41,9 @@ test("no one is given up who began to wait a moment ago, nor when there is room"
   vi.advanceTimersByTime(4999);
   add(1);
   expect(givenUp).toEqual([]);
+  // And is, though no one else comes.
+  vi.advanceTimersByTime(1);
+  expect(givenUp).toEqual(Array.from({ length: 16 }, (_, index) => index));
   const few = watched();
   few.add(100);
   vi.advanceTimersByTime(600_000);

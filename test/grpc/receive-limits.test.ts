@@ -50,6 +50,18 @@ test.for(LIMITS)("%s takes messages of up to %i bytes, and refuses a larger one 
   });
 });
 
+test("whoever has sent whole messages and goes quiet holds no room", async () => {
+  await withServer({}, async (client) => {
+    const calls = Array.from({ length: 40 }, () => {
+      const call = client.begin(`${CASTORE}.BlobService/Put`);
+      call.send(only(Buffer.alloc(4 * MIB - 100)));
+      return call;
+    });
+    await within(client.call(`${CASTORE}.BlobService/Put`, [only(Buffer.alloc(3 * MIB))]), 5000);
+    for (const call of calls) call.stream.close();
+  });
+});
+
 test("messages that are not whole hold 128 MiB over all calls; others wait until there is room, and small requests do not", async () => {
   await withServer({}, async (client, port) => {
     // Node counts what waits to be sent, and begins no stream when that is much.

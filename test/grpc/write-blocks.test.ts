@@ -1,14 +1,18 @@
 /** narbor.store.v1 WriteBlocks at the wire. */
+import { create } from "@bufbuild/protobuf";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
 import { toSmallBlob } from "../../src/castore/blob-service.ts";
 import { compressZstdSync } from "../../src/compression/zstd.ts";
 import type { GrpcServerOptions } from "../../src/grpc/server.ts";
 import { blake3 } from "../../src/hash/blake3.ts";
+import { WriteBlocksRequestSchema } from "../../src/proto/gen/narbor/store/v1/rpc_store_pb.ts";
+import { writtenBlockFromProto } from "../../src/store/written-block-proto.ts";
 import type { Store } from "../../src/store/store.ts";
 import { collectItems, sampleBytes, textBytes } from "../helpers/bytes.ts";
 import { serveGrpc } from "../helpers/grpc-store.ts";
 import { openPacks } from "../helpers/open-stores.ts";
+import { within } from "../helpers/promises.ts";
 import { RawGrpcClient, STATUS } from "../helpers/raw-grpc.ts";
 import { lengthField, message, numberField } from "../helpers/raw-protobuf.ts";
 
@@ -86,6 +90,29 @@ describe("WriteBlocks", () => {
     await using opened = await openPacks()();
     expect((await (await clientOf(opened.service)).call(WRITE_BLOCKS, [request])).status).toBe(STATUS.INVALID_ARGUMENT);
     expect(await opened.service.blobs.findMissing(BLOBS.map(({ digest }) => digest))).toContainEqual(BLOBS[1]?.digest);
+  });
+
+  test("of messages that become ten thousand times as much does not keep others waiting", async () => {
+    await using opened = await openPacks()();
+    const client = await clientOf(opened.service);
+    const zeros = new Uint8Array(1_048_576);
+    const half = blake3(zeros.subarray(0, 524_288));
+    const request = message(ZSTD, numberField(2, zeros.length), lengthField(3, Buffer.concat([half, half])), lengthField(4, Buffer.from("808020808020", "hex")), data(compressZstdSync(zeros, 1)));
+    const call = client.begin(WRITE_BLOCKS);
+    for (let index = 0; index < 1500; index++) call.send(request);
+    call.stream.end();
+    let isDone = false;
+    void call.answer.then(() => (isDone = true));
+    for (let index = 0; index < 5; index++) expect((await within(client.call(GET_INFO, [Buffer.alloc(0)]))).status).toBe(STATUS.OK);
+    expect(isDone).toBe(false);
+    expect((await call.answer).status).toBe(STATUS.OK);
+  });
+
+  test("keeps no more of a message than the block", () => {
+    const large = new Uint8Array(2_000_000);
+    large.set([1, 2, 3], 1_000_000);
+    const { content } = writtenBlockFromProto(create(WriteBlocksRequestSchema, { compression: 1, size: 3, digests: new Uint8Array(32), lengths: [3], data: large.subarray(1_000_000, 1_000_003) }));
+    expect([content?.bytes.length, content?.bytes.buffer.byteLength]).toEqual([3, 3]);
   });
 
   test("of a piece that is not stored is NOT_FOUND", async () => {

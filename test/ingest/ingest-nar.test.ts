@@ -145,7 +145,8 @@ describe("uploads", () => {
     expect(recording.maxInFlight).toBeGreaterThan(1);
     expect(recording.maxInFlight).toBeLessThanOrEqual(3);
 
-    const batched = new RecordingStore({ beforePutMany: pause, beforePut: pause });
+    const longPause = async (): Promise<void> => await new Promise((resolve) => setTimeout(resolve, 30));
+    const batched = new RecordingStore({ beforePutMany: longPause, beforePut: longPause });
     const big = Object.fromEntries(Array.from({ length: 24 }, (_, index) => [`f${index}`, file(sampleBytes(MIB - 1000, index))]));
     await importBytes(referenceNar(directory({ ...big, large: file(LARGE) })), { ...servicesOf(batched), concurrency: 3 });
     expect(batched.batches.length).toBe(12);

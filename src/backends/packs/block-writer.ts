@@ -4,13 +4,13 @@ import { collectBytes } from "../../bytes/collect.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { BlobService } from "../../castore/blob-service.ts";
 import type { BlockCompression, BlockContent, BlockWriter, WrittenBlock } from "../../castore/block-writer.ts";
-import { MAX_WRITTEN_BYTES } from "../../castore/block-writer.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { formatDigest, toB3Digest } from "../../castore/digest.ts";
-import { parseZstdFrameHeader } from "../../compression/zstd-frames.ts";
-import { decompressZstdSync } from "../../compression/zstd.ts";
+import { isSingleZstdFrame } from "../../compression/zstd-frames.ts";
+import { decompressZstd } from "../../compression/zstd.ts";
 import { abortable } from "../../concurrency/abortable.ts";
+import { nextTurn } from "../../concurrency/next-turn.ts";
 import { NarborError } from "../../errors.ts";
 import { blake3, createBlake3 } from "../../hash/blake3.ts";
 import { MIN_CHUNK_LENGTH } from "../../hash/fastcdc.ts";
@@ -18,8 +18,10 @@ import type { Group } from "./pack-writer.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
 import { addSplitBlob } from "./split-blob.ts";
 
-/** What was in the last block: it is looked at in one turn, and not kept. */
-let memory: Uint8Array<ArrayBuffer> | undefined;
+/** What level 19 asks for. Larger windows are refused by some who read the frames. */
+const MAX_WINDOW_BYTES = 8 * 1024 * 1024;
+/** Pieces of one blob, of 256 KiB on average: each takes some hundred bytes until the last has come. */
+const MAX_PIECES = 1024 * 1024;
 
 export class PacksBlockWriter implements BlockWriter {
   readonly compression: BlockCompression;
@@ -40,9 +42,12 @@ export class PacksBlockWriter implements BlockWriter {
     const groups = new Set<Group | undefined>();
     using joined = new JoinedPieces();
     for await (const { chunks, content, piece } of abortable(blocks, options?.signal)) {
+      // Whoever sends a hundred bytes that become a megabyte does not keep others waiting.
+      await nextTurn();
       this.#core.check(options);
-      const bytes = content === undefined ? await this.#readKnown(chunks, options) : contentOf(content, chunks);
-      if (content !== undefined) this.#addBlock(chunks, content, bytes, groups);
+      const bytes = content === undefined ? await this.#readKnown(chunks, options) : await contentOf(content);
+      checkChunks(chunks, bytes);
+      for (const group of this.#addBlock(chunks, content, bytes)) groups.add(group);
       const [chunk] = chunks;
       if (piece !== undefined && chunk !== undefined) {
         joined.add(chunk, bytes);
@@ -54,9 +59,10 @@ export class PacksBlockWriter implements BlockWriter {
     await this.#sink.settle(groups);
   }
 
-  #addBlock(chunks: readonly ChunkEntry[], { codec, bytes }: BlockContent, content: Uint8Array, groups: Set<Group | undefined>): void {
-    const block = { stored: codec === "zstd" ? bytes : content, rawLength: content.length, chunks };
-    for (const group of this.#core.index.lookUp(() => this.#core.writer.addBlock(block, content))) groups.add(group);
+  /** What is there already, but not as a chunk, since it was cut itself, becomes one. */
+  #addBlock(chunks: readonly ChunkEntry[], content: BlockContent | undefined, bytes: Uint8Array): readonly (Group | undefined)[] {
+    const block = { stored: content?.codec === "zstd" ? content.bytes : bytes, rawLength: bytes.length, chunks };
+    return this.#core.index.lookUp(() => this.#core.writer.addBlock(block, bytes));
   }
 
   async #readKnown(chunks: readonly ChunkEntry[], options: CallOptions | undefined): Promise<Uint8Array> {
@@ -71,7 +77,7 @@ class JoinedPieces implements Disposable {
 
   add(chunk: ChunkEntry, bytes: Uint8Array): void {
     const before = this.#chunks.at(-1);
-    // Each takes some hundred bytes until the last has come.
+    if (this.#chunks.length === MAX_PIECES) throw new NarborError("ERR_LIMIT", `Cannot store a blob in pieces: there are more than ${MAX_PIECES}`);
     if (before !== undefined && before.length < MIN_CHUNK_LENGTH) {
       throw new NarborError("ERR_INVALID", `Cannot store a blob in pieces: one that is not the last has ${before.length} bytes, expected ${MIN_CHUNK_LENGTH} at least`);
     }
@@ -101,21 +107,19 @@ class JoinedPieces implements Disposable {
   }
 }
 
-/** What is in a block, verified. */
-function contentOf({ codec, bytes, size }: BlockContent, chunks: readonly ChunkEntry[]): Uint8Array {
-  const content = codec === "zstd" ? decompressSized(bytes, size) : bytes;
+/** @throws NarborError ERR_INVALID when it is not what whoever reads it is told, ERR_COMPRESSION_INVALID, ERR_MISMATCH */
+async function contentOf({ codec, bytes, size }: BlockContent): Promise<Uint8Array> {
+  if (codec === "stored") return bytes;
+  if (!isSingleZstdFrame(bytes, MAX_WINDOW_BYTES)) throw new NarborError("ERR_INVALID", "Cannot store a block: it is not one zstd frame that tells its size");
+  // In a thread: what broken frames leave behind there goes with it.
+  return await decompressZstd(bytes, size);
+}
+
+function checkChunks(chunks: readonly ChunkEntry[], content: Uint8Array): void {
   let offset = 0;
   for (const { digest, length } of chunks) {
     const found = toB3Digest(blake3(content.subarray(offset, offset + length)));
     if (!equalBytes(found, digest)) throw new NarborError("ERR_MISMATCH", `Cannot store a block: what is said to be ${formatDigest(digest)} is ${formatDigest(found)}`);
     offset += length;
   }
-  return content;
-}
-
-/** Readers of archives are given the frame itself, and are told its size by it. */
-function decompressSized(bytes: Uint8Array, size: number): Uint8Array {
-  if (parseZstdFrameHeader(bytes).contentBytes === undefined) throw new NarborError("ERR_INVALID", "Cannot store a block: its frame does not tell its size");
-  memory ??= new Uint8Array(MAX_WRITTEN_BYTES);
-  return decompressZstdSync(bytes, size, memory);
 }

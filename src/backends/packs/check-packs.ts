@@ -1,4 +1,6 @@
 import { equalBytes } from "../../bytes/compare-bytes.ts";
+import type { BlobService } from "../../castore/blob-service.ts";
+import type { B3Digest } from "../../castore/digest.ts";
 import { formatDigest, toB3Digest } from "../../castore/digest.ts";
 import { readDirectory } from "../../castore/directory-proto.ts";
 import { errorMessage, isNarborError } from "../../errors.ts";
@@ -16,11 +18,18 @@ import { encodeChunkList, readRecords } from "./record-format.ts";
  */
 export type WrittenBytes = "indexed" | "unknown" | ReadonlyMap<string, number>;
 
+/** The store that is checked. */
+export interface Checked {
+  readonly core: PacksCore;
+  readonly blobs: Pick<BlobService, "openRead">;
+}
+
 /**
  * Read every block of every pack, decompress it, and hash every chunk in it. What the index names and the packs did not show whole, at the
  * place that the index says, is damaged.
  */
-export async function* checkPacks(core: PacksCore, written: WrittenBytes, signal: AbortSignal | undefined): AsyncGenerator<StoreCheck, void, undefined> {
+export async function* checkPacks(checked: Checked, written: WrittenBytes, signal: AbortSignal | undefined): AsyncGenerator<StoreCheck, void, undefined> {
+  const { core } = checked;
   // Before the files are listed: a pack that another process begins now is then in neither or in the files only.
   const indexed = core.index.packs();
   const ids = new Map(indexed.map(({ name, id }) => [name, id]));
@@ -38,7 +47,7 @@ export async function* checkPacks(core: PacksCore, written: WrittenBytes, signal
     for await (const block of core.files.scan(name, 0)) {
       core.check({ signal });
       if (block.type === "damage") yield damagedBytes(name, block, written === "unknown" ? undefined : (expected.get(name) ?? 0));
-      else yield* checkBlock(core, name, block, (chunks) => seen.add(ids.get(name) ?? -1, block.offset, chunks));
+      else yield* checkBlock(checked, name, block, (chunks) => seen.add(ids.get(name) ?? -1, block.offset, chunks));
       yield { type: "progress", bytes: bytesBefore + block.end, totalBytes };
     }
     bytesBefore += size;
@@ -69,16 +78,17 @@ function damagedBytes(name: string, { offset, end, torn }: ScannedBlock & { type
 }
 
 async function* checkBlock(
-  core: PacksCore,
+  checked: Checked,
   name: string,
   block: ScannedBlock & { type: "block" },
   onGoodChunks: (chunks: readonly { readonly digest: Uint8Array; readonly offset: number }[]) => void,
 ): AsyncGenerator<StoreCheck, void, undefined> {
+  const { core } = checked;
   const where = `the block at byte ${block.offset} of pack "${name}"`;
   try {
     const content = await core.files.decode(name, block);
     // A block that another process has just written is not in the index yet.
-    if (block.header.kind === "records" && block.end <= core.index.indexedBytes(name)) yield* checkRecords(core, content);
+    if (block.header.kind === "records" && block.end <= core.index.indexedBytes(name)) yield* checkRecords(checked, content);
     const good: { readonly digest: Uint8Array; readonly offset: number }[] = [];
     let offset = 0;
     for (const { digest, length, isFraming } of block.chunks) {
@@ -94,12 +104,25 @@ async function* checkBlock(
   }
 }
 
-function* checkRecords(core: PacksCore, content: Uint8Array): Generator<StoreCheck, void, undefined> {
+async function* checkRecords({ core, blobs }: Checked, content: Uint8Array): AsyncGenerator<StoreCheck, void, undefined> {
   for (const record of readRecords(content)) {
     if (record.type !== "blob") continue;
     const indexed = core.index.splitBlob(record.digest);
     if (indexed !== undefined && equalBytes(encodeChunkList(indexed), encodeChunkList(record.chunks))) continue;
+    // Two clients that came at once may have cut it in two ways; the first counts.
+    if (indexed !== undefined && (await isWhole(record.digest, blobs))) continue;
     yield { type: "damage", message: `the index has other chunks for blob ${formatDigest(record.digest)} than its pack`, digest: record.digest };
+  }
+}
+
+async function isWhole(digest: B3Digest, blobs: Checked["blobs"]): Promise<boolean> {
+  try {
+    const content = await blobs.openRead(digest);
+    for await (const bytes of content ?? []) void bytes;
+    return content !== undefined;
+  } catch (error) {
+    if (!isNarborError(error, "ERR_DATA_LOSS")) throw error;
+    return false;
   }
 }
 

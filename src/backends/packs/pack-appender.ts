@@ -43,6 +43,8 @@ const BACKLOG_BYTES = 16 * 1024 * 1024;
 /** Bytes of blocks, before compression, and blocks that are written at a time: to wake a thread for each takes longer than what it then does. */
 const WRITE_BYTES = 4 * 1024 * 1024;
 const WRITE_BLOCKS = 64;
+/** Smaller blocks are stored as they are: what a thread takes to compress one is more than a thousand bytes are worth. */
+const COMPRESSED_FROM_BYTES = 2048;
 /** A pack that has reached this is closed and another begun. */
 const PACK_BYTES = 1024 * 1024 * 1024;
 
@@ -86,10 +88,14 @@ export class PackAppender {
 
   /** Append a block; resolves when it is written, which is not yet durable, and may take a `flush`. After one has failed, so do all that follow. */
   append({ raw, isOurs, ...block }: NewBlock): Promise<IndexedBlock> {
-    const stored = this.#compressors(() => (this.#compression === "none" ? raw : shrinkZstd(isOurs ? raw : copyBytes(raw), this.#compression)));
+    const stored = this.#compression === "none" || raw.length < COMPRESSED_FROM_BYTES ? Promise.resolve(raw) : this.#compress(isOurs ? raw : copyBytes(raw), this.#compression);
     // A commit waits for it; until then a rejection must not count as unhandled.
     stored.catch(() => undefined);
     return this.#enqueue({ ...block, rawLength: raw.length, stored });
+  }
+
+  async #compress(raw: Uint8Array, level: number): Promise<Uint8Array> {
+    return await this.#compressors(async () => await shrinkZstd(raw, level));
   }
 
   /** The same of a block that someone else has compressed. */

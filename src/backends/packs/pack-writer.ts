@@ -22,7 +22,7 @@ import { toStoreError } from "./system-error.ts";
 const RECORD_BLOCK_BYTES = 512 * 1024;
 /** A group that holds this much is committed though no one asks yet, which bounds its transaction and what it keeps in memory. */
 const GROUP_BYTES = 64 * 1024 * 1024;
-const GROUP_ROWS = 8192;
+const GROUP_ROWS = 4096;
 
 /** What becomes durable together. */
 export interface Group {
@@ -101,7 +101,7 @@ export class PackWriter implements AsyncDisposable {
   /**
    * Write a block that someone else has made of chunks, as it is; or, when some of them are there or on their way, the others.
    *
-   * @param content its bytes before compression, which are those of the chunks; not kept
+   * @param content its bytes before compression, which are those of the chunks; they must not change afterwards
    */
   addBlock(block: CompressedBlock, content: Uint8Array): readonly (Group | undefined)[] {
     this.#checkOpen();
@@ -121,11 +121,10 @@ export class PackWriter implements AsyncDisposable {
 
   #addChunks(chunks: readonly ChunkEntry[], content: Uint8Array): readonly (Group | undefined)[] {
     const groups: (Group | undefined)[] = [];
-    const own = copyBytes(content);
     let offset = 0;
     let framing: Uint8Array | undefined;
     for (const { digest, length, isFraming } of chunks) {
-      const bytes = own.subarray(offset, offset + length);
+      const bytes = content.subarray(offset, offset + length);
       offset += length;
       if (isFraming !== true) groups.push(this.addChunk(digest, bytes, framing));
       framing = isFraming === true ? bytes : undefined;

@@ -122,7 +122,7 @@ export class PacksStore implements Store, DescribedStore, CheckableStore {
 
   /** Read everything again and check it against its digests. */
   check(signal?: AbortSignal): AsyncIterable<StoreCheck> {
-    return checkPacks(this.#core, this.#written, signal);
+    return checkPacks({ core: this.#core, blobs: this.blobs }, this.#written, signal);
   }
 
   /** How much there is of what. */
