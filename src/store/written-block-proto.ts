@@ -40,11 +40,12 @@ function chunksFromProto({ digests, lengths, framing }: WriteBlocksRequest): rea
   // Of a blob in pieces they are kept until its end, and must not keep the messages that they came in.
   const own = copyBytes(digests);
   const chunks: ChunkEntry[] = lengths.map((length, index) => ({ digest: toB3Digest(own.subarray(index * DIGEST_LENGTH, (index + 1) * DIGEST_LENGTH)), length }));
-  let before = -1;
+  let next = 0;
   for (const index of framing) {
-    if (index <= before || index >= count - 1) throw invalid(`chunk ${index} of ${count} cannot be framing here`);
+    if (index < next || index >= count - 1 || lengths[index] === 0) throw invalid(`chunk ${index} of ${count} cannot be framing here`);
     chunks[index] = { ...(chunks[index] as ChunkEntry), isFraming: true };
-    before = index;
+    // What it stands before is no framing.
+    next = index + 2;
   }
   return chunks;
 }

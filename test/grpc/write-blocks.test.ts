@@ -25,6 +25,7 @@ const DIGESTS = lengthField(3, Buffer.concat(BLOBS.map(({ digest }) => digest)))
 const LENGTHS = lengthField(4, Buffer.of(0xe8, 0x07, 0xd0, 0x0f));
 const NONE = numberField(1, 1);
 const ZSTD = numberField(1, 2);
+const DIGEST_OF_A = blake3(Buffer.from("a"));
 const PIECE = numberField(7, 1);
 
 function data(bytes: Uint8Array): Buffer {
@@ -80,6 +81,8 @@ describe("WriteBlocks", () => {
     ["more than a mebibyte", message(ZSTD, numberField(2, 1_048_577), DIGESTS, LENGTHS, data(compressZstdSync(Buffer.alloc(1_048_577), 1)))],
     ["a chunk of more than half a mebibyte", message(NONE, numberField(2, large.length), lengthField(3, blake3(large)), numberField(4, large.length), data(large))],
     ["framing at its end", message(NONE, numberField(2, 3000), DIGESTS, LENGTHS, numberField(5, 1), data(RAW))],
+    ["framing without a byte", message(NONE, numberField(2, 3000), lengthField(3, Buffer.concat([blake3(Buffer.alloc(0)), ...BLOBS.map(({ digest }) => digest)])), lengthField(4, Buffer.of(0, 0xe8, 0x07, 0xd0, 0x0f)), lengthField(5, Buffer.of(0)), data(RAW))],
+    ["framing before framing", message(NONE, numberField(2, 3000), lengthField(3, Buffer.concat([DIGEST_OF_A, DIGEST_OF_A, blake3(Buffer.alloc(2998, "a"))])), lengthField(4, Buffer.of(1, 1, 0xb6, 0x17)), lengthField(5, Buffer.of(0, 1)), data(Buffer.alloc(3000, "a")))],
     ["framing twice", message(NONE, numberField(2, 3000), DIGESTS, LENGTHS, lengthField(5, Buffer.of(0, 0)), data(RAW))],
     ["a piece that is two", message(NONE, numberField(2, 3000), DIGESTS, LENGTHS, data(RAW), PIECE)],
     ["a blob of which it is no piece", message(NONE, numberField(2, 3000), DIGESTS, LENGTHS, data(RAW), lengthField(8, Buffer.alloc(32)))],

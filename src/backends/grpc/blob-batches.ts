@@ -4,7 +4,7 @@ import { blobRefKey } from "../../castore/blob-service.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey, toB3Digest } from "../../castore/digest.ts";
-import { NarborError } from "../../errors.ts";
+import { NarborError, errorMessage } from "../../errors.ts";
 import { fromCasDigest, toCasDigest } from "../../proto/cas-digest.ts";
 import type { BatchReadBlobsResponse_Response, Digest } from "../../proto/gen/build/bazel/remote/execution/v2/remote_execution_pb.ts";
 import { Compressor_Value, ContentAddressableStorage, DigestFunction_Value } from "../../proto/gen/build/bazel/remote/execution/v2/remote_execution_pb.ts";
@@ -16,10 +16,19 @@ const { findMissingBlobs, batchUpdateBlobs, batchReadBlobs } = ContentAddressabl
 const digestFunction = DigestFunction_Value.BLAKE3;
 
 /** Those that the server does not have. */
-export async function batchFindMissing({ channel }: GrpcCore, digests: readonly B3Digest[], options?: CallOptions): Promise<readonly B3Digest[]> {
+export async function batchFindMissing({ channel, name }: GrpcCore, digests: readonly B3Digest[], options?: CallOptions): Promise<readonly B3Digest[]> {
   // A castore digest comes without a size.
   const { missingBlobDigests } = await channel.unary(findMissingBlobs, { digestFunction, blobDigests: digests.map((digest) => toCasDigest(digest, 0)) }, options);
-  return missingBlobDigests.map((digest) => toB3Digest(fromCasDigest(digest).bytes));
+  return missingBlobDigests.map((digest) => answeredDigest(digest, name));
+}
+
+/** @throws NarborError ERR_STORE: it is not the caller's fault */
+function answeredDigest(digest: Digest, name: string): B3Digest {
+  try {
+    return toB3Digest(fromCasDigest(digest).bytes);
+  } catch (error) {
+    throw new NarborError("ERR_STORE", `${name} answered FindMissingBlobs with what is no digest: ${errorMessage(error)}`, { cause: error });
+  }
 }
 
 /** Store all of them. @throws NarborError as the first that was not stored */

@@ -97,10 +97,9 @@ export class OpenCall implements Disposable {
   #toError(error: ServiceError): NarborError {
     const [said] = error.metadata?.get(ERROR_CODE_TRAILER) ?? [];
     // A terminal is not the server's to write to.
+    const status = statusOf(error);
     const details = (error.details === "" ? errorMessage(error) : error.details).replaceAll(/\p{Cc}/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
-    // The sentence is complete when it comes from one of ours; all others are told where it comes from. What is between us and the server may reset a call.
-    const code: number = error.code;
-    const status = code === RPC_STATUS.INTERNAL && details.startsWith("Received RST_STREAM ") ? RPC_STATUS.UNAVAILABLE : code;
+    // The sentence is complete when it comes from one of ours; all others are told where it comes from.
     const message =
       status === RPC_STATUS.UNAVAILABLE && said === undefined
         ? `Cannot reach ${this.#address.text}: ${explainUnreachable(details, this.#address)}`
@@ -111,9 +110,13 @@ export class OpenCall implements Disposable {
 
 /** Only what the server's side failed with counts: a source's error is not tried again. */
 export function isUnreachable(error: unknown): boolean {
-  if (!(error instanceof NarborError && isServiceError(error.cause))) return false;
-  const status: number = error.cause.code;
-  return status === RPC_STATUS.UNAVAILABLE;
+  return error instanceof NarborError && isServiceError(error.cause) && statusOf(error.cause) === RPC_STATUS.UNAVAILABLE;
+}
+
+/** What is between us and the server may reset a call. */
+function statusOf({ code, details }: ServiceError): number {
+  const status: number = code;
+  return status === RPC_STATUS.INTERNAL && details.startsWith("Received RST_STREAM ") ? RPC_STATUS.UNAVAILABLE : status;
 }
 
 function isServiceError(error: unknown): error is ServiceError {

@@ -107,6 +107,8 @@ async function* checkBlock(
 async function* checkRecords({ core, blobs }: Checked, content: Uint8Array): AsyncGenerator<StoreCheck, void, undefined> {
   for (const record of readRecords(content)) {
     if (record.type !== "blob") continue;
+    const lost = record.chunks.find(({ digest }) => !core.index.hasChunk(digest));
+    if (lost !== undefined) yield { type: "damage", message: `blob ${formatDigest(record.digest)} cannot be read: its chunk ${formatDigest(lost.digest)} is not in the index`, digest: record.digest };
     const indexed = core.index.splitBlob(record.digest);
     if (indexed !== undefined && equalBytes(encodeChunkList(indexed), encodeChunkList(record.chunks))) continue;
     // Two clients that came at once may have cut it in two ways; the first counts.

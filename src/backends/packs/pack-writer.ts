@@ -50,6 +50,11 @@ class OpenGroup implements Group {
     // Whoever wrote into the group hears of its failure by waiting for it; that no one does yet is no fault.
     this.done.catch(() => undefined);
   }
+
+  forgetContents(): void {
+    this.blocks.length = 0;
+    this.chunkKeys.length = 0;
+  }
 }
 
 export class PackWriter implements AsyncDisposable {
@@ -111,7 +116,7 @@ export class PackWriter implements AsyncDisposable {
     const group = this.#group;
     for (const key of keys) this.#claim(key);
     group.blocks.push(this.#appender.appendCompressed(block));
-    this.#count(group, block.rawLength, keys.length);
+    this.#count(group, block.rawLength, block.chunks.length);
     return [group];
   }
 
@@ -203,6 +208,8 @@ export class PackWriter implements AsyncDisposable {
         this.#index.addBlocks(blocks);
         for (const key of group.chunkKeys) this.#pendingChunks.delete(key);
         group.resolve();
+        // Whoever writes for hours keeps its groups until the end, and need not keep what was in them.
+        group.forgetContents();
       } catch (error) {
         await this.#fail([group, this.#group], toStoreError("Cannot write to the store", error));
       }

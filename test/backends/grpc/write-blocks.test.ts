@@ -10,7 +10,7 @@ import { loadTree } from "../../../src/render/tree.ts";
 import { chunked, collect, collectItems, expectBytes, sampleBytes, textBytes } from "../../helpers/bytes.ts";
 import type { TestGrpcServer } from "../../helpers/grpc-store.ts";
 import { serveGrpc } from "../../helpers/grpc-store.ts";
-import { expectCode } from "../../helpers/promises.ts";
+import { expectCode, rejection } from "../../helpers/promises.ts";
 import { directory, file, referenceNar } from "../../helpers/reference-nar.ts";
 import { lengthField, message, numberField } from "../../helpers/raw-protobuf.ts";
 import type { Script } from "../../helpers/scripted-server.ts";
@@ -111,6 +111,12 @@ describe("a server that says that it stores blocks", () => {
     await expectCode(store.blobs.putMany([blob]), "ERR_UNSUPPORTED");
     await expectCode(store.blobs.put(sourceOf(blob.bytes)), "ERR_UNSUPPORTED");
     expect(asked).toBe(2);
+  });
+
+  test("and names what is missing in nonsense is named", async () => {
+    const { store, server } = await openScripted({ ...TAKES_BLOCKS, "/FindMissingBlobs": { messages: [lengthField(2, message(lengthField(1, "nonsense")))] } });
+    const error = await rejection(store.blobs.putMany([blob]));
+    expect(error).toMatchObject({ code: "ERR_STORE", message: expect.stringContaining(server.address) as string });
   });
 
   test("and asks for more work than that is worth is sent blocks of level 19", async () => {

@@ -742,7 +742,7 @@ export type WriteBlocksRequest = Message<"narbor.store.v1.WriteBlocksRequest"> &
   lengths: number[];
 
   /**
-   * Which of them, counted from 0, are no blobs but what stands between two blobs in an archive; ascending, and none of them the last.
+   * Which of them, counted from 0, are no blobs but what stands between two blobs in an archive; ascending, none of them empty, the last, or before another.
    *
    * @generated from field: repeated uint32 framing = 5;
    */
