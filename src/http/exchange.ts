@@ -1,6 +1,10 @@
 /** One request and its answer: what handlers need of node:http, and nothing of it that can be used wrongly. */
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
+import { nextTurn } from "../concurrency/next-turn.ts";
 import { NarborError } from "../errors.ts";
+
+/** Bytes of a body that are handled before others have their turn. */
+const BYTES_PER_TURN = 256 * 1024;
 
 /** The answer of a handler. A body that is a stream must come with its length where that is known. */
 export interface HttpAnswer {
@@ -34,10 +38,18 @@ export async function* readBody(request: IncomingMessage, idleMilliseconds: numb
   // By hand and not with `for await`: that destroys the socket when the reader stops early, and the answer could not be sent.
   const iterator = request.iterator({ destroyOnReturn: false });
   try {
+    let untilTurn = BYTES_PER_TURN;
     for (;;) {
       const result = await nextWithin(iterator, idleMilliseconds);
       if (result.done === true) break;
-      yield result.value as Uint8Array;
+      const bytes = result.value as Uint8Array;
+      // The kernel may have megabytes for each of many clients.
+      if (untilTurn <= 0) {
+        await nextTurn();
+        untilTurn = BYTES_PER_TURN;
+      }
+      untilTurn -= bytes.length;
+      yield bytes;
     }
     if (!request.complete) throw cutOff();
   } catch (error) {
