@@ -60,7 +60,7 @@ interface Batch {
  * Sends a tree's files to a blob service: small ones in batches in the background, under a limit of calls and one of bytes; large ones as
  * streams in line. The first failure fires the signal it was given, and what is under way stops.
  */
-export class BlobUploader {
+export class BlobUploader implements Disposable {
   readonly #blobs: Pick<BlobService, "putMany" | "put">;
   readonly #stop: LinkedSignal;
   readonly #limit: ReturnType<typeof pLimit>;
@@ -181,6 +181,13 @@ export class BlobUploader {
     this.#stop.signal.throwIfAborted();
   }
 
+  /** Give back the memory of what was not sent: where an import fails, others may wait for it. */
+  [Symbol.dispose](): void {
+    const batch = this.#batch;
+    this.#batch = undefined;
+    if (batch !== undefined) releaseMemory(batch);
+  }
+
   async #reserveInNewMemory(size: number, framing: Uint8Array | undefined): Promise<Uint8Array> {
     const needed = size + (framing?.length ?? 0);
     const limit = Math.min(BATCH_BYTES, this.#memoryLimit);
@@ -221,9 +228,8 @@ export class BlobUploader {
     const batch = this.#batch;
     this.#batch = undefined;
     if (batch === undefined) return;
-    const release = (): void => batch.releases.forEach((each) => each());
     if (batch.blobs.length === 0) {
-      release();
+      releaseMemory(batch);
       return;
     }
     const { signal } = this.#stop;
@@ -232,7 +238,7 @@ export class BlobUploader {
         signal.throwIfAborted();
         await this.#count(batch.blobs, batch.tallies);
         await this.#blobs.putMany(batch.blobs, { signal });
-      }).finally(release),
+      }).finally(() => releaseMemory(batch)),
     );
   }
 
@@ -263,6 +269,10 @@ export class BlobUploader {
     this.#sent.add(key);
     return true;
   }
+}
+
+function releaseMemory({ releases }: Batch): void {
+  for (const release of releases) release();
 }
 
 function reserveIn(batch: Batch, size: number, framing: Uint8Array | undefined): Uint8Array {

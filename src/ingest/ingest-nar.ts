@@ -53,7 +53,7 @@ export async function importNar(source: AsyncIterable<Uint8Array>, options: Impo
   using stop = linkSignal(options.signal);
   const nar = new Sha256Tap();
   const reader = new NarReader(nar.through(abortable(source, stop.signal)));
-  const uploader = new BlobUploader(options.blobs, stop, options);
+  using uploader = new BlobUploader(options.blobs, stop, options);
   const stack = new DirectoryStack(options.directorySizeProfile ?? "documented", options.maxDirectoryBytes ?? DEFAULT_MAX_DIRECTORY_BYTES);
   try {
     await readTree(reader, stack, uploader, options);

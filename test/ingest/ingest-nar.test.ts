@@ -6,6 +6,7 @@ import type { B3Digest } from "../../src/castore/digest.ts";
 import { toB3Digest } from "../../src/castore/digest.ts";
 import { decodeDirectory } from "../../src/castore/directory-proto.ts";
 import type { Node } from "../../src/castore/node.ts";
+import { Semaphore } from "../../src/concurrency/semaphore.ts";
 import { blake3 } from "../../src/hash/blake3.ts";
 import type { ImportedNar, ImportNarOptions } from "../../src/ingest/ingest-nar.ts";
 import { importNar } from "../../src/ingest/ingest-nar.ts";
@@ -168,6 +169,27 @@ describe("uploads", () => {
     clearInterval(release);
     expect(recording.maxBytesInFlight).toBeLessThanOrEqual(100_000);
     expect(recording.batched).toHaveLength(40);
+  });
+
+  test("imports that share memory keep to its limit together, and give it back however they end", async () => {
+    const shared = new Semaphore(4 * MIB);
+    const nar = referenceNar(directory(Object.fromEntries(Array.from({ length: 60 }, (_, index) => [`f${String(index).padStart(2, "0")}`, file(sampleBytes(50_000, index))]))));
+    const fail = new Error("the client has gone");
+    const gone = (bytes: number): TrackedSource => new TrackedSource(chunked(nar.subarray(0, bytes), 10_000), { fail });
+    for (const bytes of [100, 70_000, 1_000_000, 2_500_000]) {
+      for (let count = 0; count < 5; count++) await expectReason(importNar(gone(bytes), { ...servicesOf(new RecordingStore()), sharedBytes: shared }), fail);
+    }
+    await expectReason(importBytes(nar, { ...servicesOf(new RecordingStore({ beforePutMany: () => Promise.reject(fail) })), sharedBytes: shared }), fail);
+    expect(shared.held).toBe(0);
+    let most = 0;
+    const watch = async (): Promise<void> => {
+      most = Math.max(most, shared.held);
+      await pause();
+    };
+    await within(Promise.all(Array.from({ length: 2 }, () => importBytes(nar, { ...servicesOf(new RecordingStore({ beforePutMany: watch })), sharedBytes: shared }))));
+    expect(most).toBeGreaterThan(MIB);
+    expect(most).toBeLessThanOrEqual(4 * MIB);
+    expect(shared.held).toBe(0);
   });
 
   test("importNar() takes a file that is larger than its memory limit", async () => {
