@@ -21,7 +21,7 @@ export function concatBytes(chunks: readonly Uint8Array[]): Uint8Array {
 }
 
 /**
- * Read `source` to its end into memory.
+ * Read `source` to its end into memory. It may use the memory of what it gave again when the next is asked for.
  *
  * @param limit the most bytes to accept; one more is `ERR_LIMIT`, and the source is closed
  * @param what named in the error
@@ -32,7 +32,7 @@ export async function collectBytes(source: AsyncIterable<Uint8Array>, limit: num
   for await (const chunk of source) {
     size += chunk.length;
     if (size > limit) throw new NarborError("ERR_LIMIT", `Cannot read ${what}: more than ${limit} bytes`);
-    chunks.push(chunk);
+    chunks.push(copyBytes(chunk));
   }
   return concatBytes(chunks);
 }

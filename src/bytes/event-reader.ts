@@ -1,6 +1,6 @@
 /** A decoder that never waits: `push` bytes as they come, take events with `next` until it has none, `end` at the input's end. */
 export interface EventDecoder<Event> {
-  /** Hand in the next bytes; they must not change until `next` has no event left. */
+  /** Hand in the next bytes; they must not change until the bytes after them have been handed in. */
   push(chunk: Uint8Array): void;
   /** The next event, or undefined when more bytes are needed (or the end has come). @throws NarborError when the input breaks a rule */
   next(): Event | undefined;
@@ -16,7 +16,7 @@ export class EventReader<Event> {
   readonly #decoder: EventDecoder<Event>;
   readonly #iterator: AsyncIterator<Uint8Array>;
 
-  /** @param source the bytes; read once, closed by `close` */
+  /** @param source the bytes; read once, closed by `close`; it may use the memory of what it gave again when the next but one is asked for */
   constructor(decoder: EventDecoder<Event>, source: AsyncIterable<Uint8Array>) {
     this.#decoder = decoder;
     this.#iterator = source[Symbol.asyncIterator]();

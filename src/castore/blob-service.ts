@@ -30,7 +30,7 @@ export interface SmallBlob extends BlobRef {
   readonly [hashed]: true;
 }
 
-/** Name `bytes` by their BLAKE3. The bytes must not change afterwards. */
+/** Name `bytes` by their BLAKE3. The bytes must not change while the blob is used. */
 export function toSmallBlob(bytes: Uint8Array, framing?: Uint8Array): SmallBlob {
   return { digest: toB3Digest(blake3(bytes)), size: bytes.length, bytes, framing } as SmallBlob;
 }
@@ -53,6 +53,11 @@ export interface ReadOptions extends CallOptions {
   readonly size?: number;
 }
 
+export interface PutOptions extends CallOptions {
+  /** Gives the digest of what was read, when all of it has been, where the caller has computed it: no one need hash it again. @default it is computed */
+  readonly digest?: () => B3Digest;
+}
+
 /**
  * Blobs by their BLAKE3 digest. Every backend passes the same suite (test/conformance/blob-service.ts).
  *
@@ -65,14 +70,15 @@ export interface BlobService {
   /** The blob's chunks, or undefined when it is not stored. */
   stat(digest: B3Digest, options?: CallOptions): Promise<BlobStat | undefined>;
 
-  /** Store whole small blobs together. Must resolve only when every one of them is durable and can be read back. */
+  /** Store whole small blobs together. Must resolve only when every one of them is durable and can be read back; their memory may be used again then. */
   putMany(blobs: readonly SmallBlob[], options?: CallOptions): Promise<void>;
 
   /**
    * Read `content` once to its end, store it and give its digest, when it is durable and can be read back.
-   * If `content` fails, that error must come out and no blob become readable; on every way out `content` must be closed.
+   * If `content` fails, that error must come out and no blob become readable; on every way out `content` must be closed. It may use the memory of what it
+   * gave again when the next is asked for.
    */
-  put(content: AsyncIterable<Uint8Array>, options?: CallOptions): Promise<B3Digest>;
+  put(content: AsyncIterable<Uint8Array>, options?: PutOptions): Promise<B3Digest>;
 
   /**
    * The blob's bytes, or a range of them, or undefined when it is not stored. Bytes given must be verified: what cannot be read back

@@ -1,24 +1,34 @@
 #!/usr/bin/env node
 /** The `narbor` command. */
 import { setMaxListeners } from "node:events";
+import { setFlagsFromString } from "node:v8";
 import { Command, CommanderError } from "commander";
-import { addCacheCommand } from "./commands/cache.ts";
-import { addCatCommand } from "./commands/cat.ts";
-import { addExportCommand } from "./commands/export.ts";
-import { addImageCommand } from "./commands/image.ts";
-import { addImportCommand } from "./commands/import.ts";
-import { addInfoCommand } from "./commands/info.ts";
-import { addLsCommand } from "./commands/ls.ts";
-import { addPullCommand } from "./commands/pull.ts";
-import { addPushCommand } from "./commands/push.ts";
-import { addServeCommand } from "./commands/serve.ts";
-import { addVerifyCommand } from "./commands/verify.ts";
 import { EXIT_CODES_HELP, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, EXIT_USAGE, exitCodeOf } from "./exit-code.ts";
 import { printError } from "./output.ts";
 import { VERSION } from "./version.ts";
 
 /** From an interruption to the end, when there is output that no one takes, or input that does not end. */
 const EXIT_MILLISECONDS = 100;
+
+type AddCommand = (program: Command, signal: AbortSignal) => void;
+
+/** In the order of `--help`. Each is loaded when it is asked for: all that they need together takes longer than many a command then works. */
+const COMMANDS: ReadonlyMap<string, () => Promise<AddCommand>> = new Map([
+  ["serve", async (): Promise<AddCommand> => (await import("./commands/serve.ts")).addServeCommand],
+  ["push", async (): Promise<AddCommand> => (await import("./commands/push.ts")).addPushCommand],
+  ["pull", async (): Promise<AddCommand> => (await import("./commands/pull.ts")).addPullCommand],
+  ["import", async (): Promise<AddCommand> => (await import("./commands/import.ts")).addImportCommand],
+  ["export", async (): Promise<AddCommand> => (await import("./commands/export.ts")).addExportCommand],
+  ["image", async (): Promise<AddCommand> => (await import("./commands/image.ts")).addImageCommand],
+  ["ls", async (): Promise<AddCommand> => (await import("./commands/ls.ts")).addLsCommand],
+  ["cat", async (): Promise<AddCommand> => (await import("./commands/cat.ts")).addCatCommand],
+  ["info", async (): Promise<AddCommand> => (await import("./commands/info.ts")).addInfoCommand],
+  ["cache", async (): Promise<AddCommand> => (await import("./commands/cache.ts")).addCacheCommand],
+  ["verify", async (): Promise<AddCommand> => (await import("./commands/verify.ts")).addVerifyCommand],
+]);
+
+// The heap is small, and what is thrown away are buffers, which V8 counts against it: docs/decisions/0016.
+setFlagsFromString("--heap-growing-percent=300");
 
 async function main(argv: readonly string[]): Promise<void> {
   const interrupt = new AbortController();
@@ -49,17 +59,8 @@ Begin with:
   narbor push ./result --to DIR                                    or without a server: put a closure into a store
   narbor pull /nix/store/…-hello --from DIR --to CACHE             and write it to a directory that Nix can copy from`,
     );
-  addServeCommand(program);
-  addPushCommand(program, interrupt.signal);
-  addPullCommand(program, interrupt.signal);
-  addImportCommand(program, interrupt.signal);
-  addExportCommand(program, interrupt.signal);
-  addImageCommand(program, interrupt.signal);
-  addLsCommand(program);
-  addCatCommand(program, interrupt.signal);
-  addInfoCommand(program);
-  addCacheCommand(program, interrupt.signal);
-  addVerifyCommand(program, interrupt.signal);
+  const named = COMMANDS.get(argv[2] ?? "");
+  for (const load of named === undefined ? COMMANDS.values() : [named]) (await load())(program, interrupt.signal);
   let interruptedExit: number = EXIT_INTERRUPTED;
   const onSignal = (exitCode: number) => (): void => {
     interruptedExit = exitCode;

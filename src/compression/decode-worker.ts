@@ -10,6 +10,7 @@ import { openXzDecoder } from "./xz-decoder.ts";
 import { compressZstdSync, decompressZstdSync } from "./zstd-block.ts";
 import { abandonedZstdBytes, ZstdDecoder } from "./zstd-decoder.ts";
 
+const DIGEST_LENGTH = 32;
 /** Retire with this much memory in zstd contexts that cannot be used again. */
 const MAX_ABANDONED_BYTES = 64 * 1024 * 1024;
 
@@ -39,6 +40,8 @@ port.on("message", (request: WorkerRequest) => {
       return void answer(request.id, () => ({ output: [shrink(request)], hasMore: false }));
     case "decompressZstd":
       return void answer(request.id, () => ({ output: [decompressZstdSync(request.bytes, request.size)], hasMore: false }));
+    case "hashZstd":
+      return void answer(request.id, () => hashZstd(request));
     case "compressBzip2":
       return void answer(request.id, () => ({ output: [compressBzip2Sync(request.bytes)], hasMore: false }));
   }
@@ -47,6 +50,19 @@ port.on("message", (request: WorkerRequest) => {
 function shrink({ bytes, level }: Extract<WorkerRequest, { type: "shrinkZstd" }>): Uint8Array<ArrayBuffer> {
   const frame = compressZstdSync(bytes, level);
   return frame.length < bytes.length ? frame : (bytes as Uint8Array<ArrayBuffer>);
+}
+
+async function hashZstd({ bytes, lengths }: Extract<WorkerRequest, { type: "hashZstd" }>): Promise<Output> {
+  // Most threads never hash.
+  const { blake3 } = await import("../hash/blake3.ts");
+  const content = decompressZstdSync(bytes, lengths.reduce((sum, length) => sum + length, 0));
+  const digests = new Uint8Array(lengths.length * DIGEST_LENGTH);
+  let offset = 0;
+  for (const [index, length] of lengths.entries()) {
+    digests.set(blake3(content.subarray(offset, offset + length)), index * DIGEST_LENGTH);
+    offset += length;
+  }
+  return { output: [digests], hasMore: false };
 }
 
 interface Output {

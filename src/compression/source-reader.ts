@@ -1,5 +1,7 @@
 /** Reads a source by hand: looks ahead, stops waiting when aborted, and closes it on every way out. */
+import { copyBytes } from "../bytes/collect.ts";
 
+/** The source may use the memory of what it gave again when the next is asked for. */
 export class SourceReader {
   readonly #source: AsyncIterator<Uint8Array>;
   readonly #signal: AbortSignal | undefined;
@@ -26,10 +28,11 @@ export class SourceReader {
     while (filled < length) {
       const chunk = await this.#readSource();
       if (chunk === undefined) break;
-      this.#ahead.push(chunk);
       const part = chunk.subarray(0, length - filled);
       first.set(part, filled);
       filled += part.length;
+      // The source may use its memory again when it is asked on.
+      this.#ahead.push(filled < length ? copyBytes(chunk) : chunk);
     }
     return first.subarray(0, filled);
   }

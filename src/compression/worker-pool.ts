@@ -59,10 +59,11 @@ export function openDecodeJob(codec: WorkerCodec): DecodeJob {
 type BlockWork =
   | { readonly type: "compressZstd" | "shrinkZstd"; readonly level: number }
   | { readonly type: "decompressZstd"; readonly size: number }
+  | { readonly type: "hashZstd"; readonly lengths: readonly number[] }
   | { readonly type: "compressBzip2" };
 
 /**
- * Compress or decompress one block in a thread.
+ * Compress, decompress or hash one block in a thread.
  *
  * @param isOurs whether the bytes go to the thread themselves, and with them what else is in their buffer; others are copied
  */

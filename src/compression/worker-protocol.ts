@@ -18,6 +18,8 @@ export type WorkerRequest =
   /** Answered with the bytes themselves when a frame of them is not shorter. */
   | { readonly type: "shrinkZstd"; readonly id: number; readonly bytes: Uint8Array; readonly level: number }
   | { readonly type: "decompressZstd"; readonly id: number; readonly bytes: Uint8Array; readonly size: number }
+  /** Answered with the BLAKE3 of each of the pieces that the decompressed bytes are, one behind the other. */
+  | { readonly type: "hashZstd"; readonly id: number; readonly bytes: Uint8Array; readonly lengths: readonly number[] }
   | { readonly type: "compressBzip2"; readonly id: number; readonly bytes: Uint8Array };
 
 export type WorkerMessage =

@@ -1,5 +1,6 @@
 import type { Transform } from "node:stream";
 
+import { copyBytes } from "../bytes/collect.ts";
 import type { SourceReader } from "./source-reader.ts";
 
 /** The most input zlib is given at once, and the most output of one of its turns. */
@@ -29,7 +30,9 @@ export async function* throughZlib(
           if (stream.destroyed) return;
           const part = bytes.subarray(offset, offset + ZLIB_CHUNK_BYTES);
           written += part.length;
-          if (!stream.write(part)) await drainOrClose(stream);
+          // One that the stream keeps while the next is read; a larger one is waited for.
+          const isKept = part.length < stream.writableHighWaterMark;
+          if (!stream.write(isKept ? copyBytes(part) : part)) await drainOrClose(stream);
         }
       }
       stream.end();

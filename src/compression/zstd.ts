@@ -28,6 +28,16 @@ export function shrinkZstd(bytes: Uint8Array, level: number): Promise<Uint8Array
 }
 
 /**
+ * Decompress frames and forget what they held, but for the BLAKE3 of each of the pieces that it is to be cut into.
+ *
+ * @returns 32 bytes for each length
+ * @throws as `decompressZstd`
+ */
+export function hashZstd(bytes: Uint8Array, lengths: readonly number[]): Promise<Uint8Array> {
+  return runBlock({ type: "hashZstd", lengths }, bytes);
+}
+
+/**
  * Decompress frames that must become exactly `expectedSize` bytes. No more memory than that (and a constant) is taken,
  * whatever they turn out to be.
  *

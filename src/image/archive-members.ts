@@ -1,7 +1,7 @@
 /** The files of an image archive, one after another: of a tar archive as it streams by, or of a directory. */
-import { createReadStream } from "node:fs";
 import { readdir, readlink, stat } from "node:fs/promises";
 import { join, posix, relative, sep } from "node:path";
+import { readFileBytes } from "../bytes/read-file.ts";
 import { fileContents } from "../ingest/file-contents.ts";
 import { isNarborError, NarborError } from "../errors.ts";
 import { TarReader } from "../tar/parse-tar.ts";
@@ -14,7 +14,6 @@ export type ArchiveMember =
   | { readonly type: "link"; readonly path: string; readonly target: string };
 
 const MANIFEST_NAMES = ["index.json", "manifest.json"];
-const READ_BYTES = 256 * 1024;
 
 /** @throws NarborError ERR_TAR_INVALID, ERR_IMAGE_INVALID when nothing in the source is of a tar archive, and what the source throws */
 export async function* tarMembers(source: AsyncIterable<Uint8Array>): AsyncGenerator<ArchiveMember, void, undefined> {
@@ -51,7 +50,7 @@ export async function* directoryMembers(directory: string): AsyncGenerator<Archi
     if (entry.isSymbolicLink()) yield { type: "link", path, target: resolveLink(path, await readlink(file)) };
     else if (entry.isFile()) {
       const { size } = await stat(file);
-      yield { type: "file", path, size, contents: size === 0 ? noBytes() : createReadStream(file, { highWaterMark: READ_BYTES }) };
+      yield { type: "file", path, size, contents: size === 0 ? noBytes() : readFileBytes(file) };
     }
   }
 }

@@ -45,7 +45,8 @@ interface Batch {
   /** Of all the memory that it has. */
   bytes: number;
   readonly releases: (() => void)[];
-  /** The memory that is filled now, and how much of it is. */
+  readonly memories: Uint8Array[];
+  /** The last of its memories, which is filled now, and how much of it is. */
   memory: Uint8Array;
   used: number;
   /** Where the framing begins of the file that memory was asked for last, and the file; undefined when what comes before it is not known. */
@@ -78,6 +79,8 @@ export class BlobUploader implements Disposable {
   #batch: Batch | undefined;
   /** Of memory that is taken next. */
   #memoryBytes = FIRST_MEMORY_BYTES;
+  /** Of whole batches that were sent. */
+  readonly #spareMemories: Uint8Array[] = [];
 
   constructor(blobs: Pick<BlobService, "putMany" | "put">, stop: LinkedSignal, options: BlobUploaderOptions = {}) {
     this.#blobs = blobs;
@@ -131,6 +134,10 @@ export class BlobUploader implements Disposable {
     let size = 0;
     let digest: B3Digest | undefined;
     let hasContent = true;
+    const whole = (): B3Digest => {
+      if (digest === undefined) throw new NarborError("ERR_MISMATCH", "Cannot upload a blob: the service stopped reading before its end");
+      return digest;
+    };
     const ended = deferred<B3Digest>();
     async function* hashed(): AsyncGenerator<Uint8Array, void, undefined> {
       try {
@@ -151,9 +158,8 @@ export class BlobUploader implements Disposable {
     this.#track(
       this.#limit(async () => {
         signal.throwIfAborted();
-        const stored = await this.#blobs.put(hashed(), { signal });
-        if (digest === undefined) throw new NarborError("ERR_MISMATCH", "Cannot upload a blob: the service stopped reading before its end");
-        if (!equalBytes(stored, digest)) {
+        const stored = await this.#blobs.put(hashed(), { signal, digest: whole });
+        if (!equalBytes(stored, whole())) {
           throw new NarborError("ERR_MISMATCH", `Cannot upload a blob: the service calls it ${formatDigest(stored)}, which is not its digest`);
         }
       })
@@ -200,10 +206,11 @@ export class BlobUploader implements Disposable {
     this.#memoryBytes = Math.min(2 * this.#memoryBytes, BATCH_BYTES);
     const release = await this.#acquire(length);
     // Not zeroed: only what was filled is ever looked at.
-    const memory = Buffer.allocUnsafeSlow(length);
-    this.#batch ??= { bytes: 0, releases: [], memory, used: 0, framingStart: undefined, fileStart: 0, blobs: [], tallies: [] };
+    const memory = (length === BATCH_BYTES ? this.#spareMemories.pop() : undefined) ?? Buffer.allocUnsafeSlow(length);
+    this.#batch ??= { bytes: 0, releases: [], memories: [], memory, used: 0, framingStart: undefined, fileStart: 0, blobs: [], tallies: [] };
     this.#batch.bytes += length;
     this.#batch.releases.push(release);
+    this.#batch.memories.push(memory);
     this.#batch.memory = memory;
     this.#batch.used = 0;
     return reserveIn(this.#batch, size, framing);
@@ -238,6 +245,7 @@ export class BlobUploader implements Disposable {
         signal.throwIfAborted();
         await this.#count(batch.blobs, batch.tallies);
         await this.#blobs.putMany(batch.blobs, { signal });
+        this.#spareMemories.push(...batch.memories.filter(({ length }) => length === BATCH_BYTES));
       }).finally(() => releaseMemory(batch)),
     );
   }

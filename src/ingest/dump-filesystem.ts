@@ -98,9 +98,9 @@ async function readSmallFile(path: Buffer, size: number): Promise<Uint8Array> {
 async function* readLargeFile(path: Buffer, size: number): AsyncGenerator<Uint8Array, void, undefined> {
   const handle: FileHandle = await open(path, READ_FLAGS);
   try {
+    const bytes = new Uint8Array(Math.min(READ_BYTES, size));
     for (let offset = 0; offset < size; ) {
-      const bytes = new Uint8Array(Math.min(READ_BYTES, size - offset));
-      const { bytesRead } = await handle.read(bytes, 0, bytes.length, offset);
+      const { bytesRead } = await handle.read(bytes, 0, Math.min(bytes.length, size - offset), offset);
       if (bytesRead === 0) throw changed(path);
       offset += bytesRead;
       yield bytes.subarray(0, bytesRead);

@@ -43,7 +43,7 @@ const DEFAULT_MAX_DIRECTORY_BYTES = 256 * 1024 * 1024;
  * Take a NAR apart while it streams in: files become blobs, directories castore directories.
  *
  * Every upload has ended and every directory is stored before this resolves. The first failure stops the reading, aborts what is under way, and is what
- * this rejects with; so is the signal's reason, at once, even when a service does not heed its signal. `source` is read once and closed on every way out; it must not reuse an array it gave.
+ * this rejects with; so is the signal's reason, at once, even when a service does not heed its signal. `source` is read once and closed on every way out; it may use the memory of what it gave again when the next but one is asked for.
  *
  * @throws NarborError ERR_NAR_INVALID, ERR_LIMIT, ERR_MISMATCH, and whatever the source or the services throw
  * @example

@@ -96,7 +96,7 @@ export class NarDecoder {
     return this.#framingHead.length === 0 ? framing : concatBytes([this.#framingHead, framing]);
   }
 
-  /** Hand in the next bytes; they must not change until `next` has no event left. */
+  /** Hand in the next bytes; they must not change until the bytes after them have been handed in. */
   push(chunk: Uint8Array): void {
     if (chunk.length === 0) return;
     // Within contents there is none yet.

@@ -10,7 +10,7 @@ import { toB3Digest } from "../../src/castore/digest.ts";
 import { blake3 } from "../../src/hash/blake3.ts";
 import { chunked, collect, collectItems, expectBytes, hexes, sampleBytes, withEmptyPieces } from "../helpers/bytes.ts";
 import { expectCode, expectReason, within } from "../helpers/promises.ts";
-import { sourceOf, TrackedSource } from "../helpers/tracked-source.ts";
+import { reusingMemory, sourceOf, TrackedSource } from "../helpers/tracked-source.ts";
 import type { ConformanceCase, Open } from "./conformance-case.ts";
 import { registerCases } from "./conformance-case.ts";
 
@@ -63,6 +63,30 @@ export const BLOB_SERVICE_CASES: readonly ConformanceCase<BlobService>[] = [
       expectBytes(await read(blobs, digest), bytes);
     },
   })),
+  {
+    name: "put() takes content that comes in memory which is used again for the next piece",
+    run: async (blobs) => {
+      for (const length of [1000, 100 * KIB, 700 * KIB]) await expectStored(blobs, await blobs.put(reusingMemory(chunked(LARGE, length))), LARGE);
+    },
+  },
+  {
+    name: "put() believes a digest that its caller has computed",
+    run: async (blobs) => {
+      const digest = toB3Digest(blake3(LARGE));
+      expect(hexes([await blobs.put(sourceOf(...chunked(LARGE, 99_999)), { digest: () => digest })])).toEqual(hexes([digest]));
+      await expectStored(blobs, digest, LARGE);
+    },
+  },
+  {
+    name: "putMany() is done with the blobs' memory when it resolves",
+    run: async (blobs) => {
+      const originals = [10, 200 * KIB, MIB].map((size) => sampleBytes(size, 5));
+      const memories = originals.map((bytes) => bytes.slice());
+      await blobs.putMany(memories.map((bytes) => toSmallBlob(bytes)));
+      for (const memory of memories) memory.fill(0xaa);
+      for (const bytes of originals) await expectStored(blobs, toB3Digest(blake3(bytes)), bytes);
+    },
+  },
   {
     name: "put() reads its content once and to its end",
     run: async (blobs) => {

@@ -4,7 +4,7 @@
 import { describe, expect, test } from "vitest";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
 import type { BlobBlock } from "../../src/castore/blob-block.ts";
-import type { BlobService } from "../../src/castore/blob-service.ts";
+import type { BlobService, SmallBlob } from "../../src/castore/blob-service.ts";
 import type { WrittenBlock } from "../../src/castore/block-writer.ts";
 import { toSmallBlob } from "../../src/castore/blob-service.ts";
 import type { B3Digest } from "../../src/castore/digest.ts";
@@ -28,6 +28,7 @@ import { BLOCK_WRITER_CASES } from "./block-writer.ts";
 import { BLOB_SERVICE_CASES } from "./blob-service.ts";
 import { openGrpc } from "../helpers/grpc-store.ts";
 import { openPacks, pick } from "../helpers/open-stores.ts";
+import { streamOf } from "../helpers/tracked-source.ts";
 import type { ConformanceCase, Open } from "./conformance-case.ts";
 import { failingCases } from "./conformance-case.ts";
 import { DIRECTORY_SERVICE_CASES } from "./directory-service.ts";
@@ -62,6 +63,32 @@ const BROKEN_BLOB_SERVICES: readonly Broken<BlobService>[] = [
     "the empty blob is not stored",
     (good) => ({ putMany: (blobs, options) => good.putMany(blobs.filter(({ bytes }) => bytes.length > 0), options) }),
     ["putMany() stores a blob of 0 bytes that reads back as it was"],
+  ],
+  [
+    "put() keeps pieces until it has all of them",
+    (good) => ({ put: async (content, options) => await good.put(streamOf(await collectItems(content)), options) }),
+    ["put() takes content that comes in memory which is used again for the next piece"],
+  ],
+  [
+    "put() gives the digest that it is told, and stores nothing",
+    (good) => ({ put: async (content, options) => (options?.digest === undefined ? await good.put(content, options) : (await collectItems(content), options.digest())) }),
+    ["put() believes a digest that its caller has computed"],
+  ],
+  [
+    "putMany() keeps blobs until someone reads",
+    (good) => {
+      const kept: SmallBlob[] = [];
+      const flush = async (): Promise<void> => await good.putMany(kept.splice(0));
+      return {
+        putMany: async (blobs) => void kept.push(...blobs),
+        openRead: async (digest, options) => (await flush(), await good.openRead(digest, options)),
+        async *readMany(blobs, options) {
+          await flush();
+          yield* good.readMany(blobs, options);
+        },
+      };
+    },
+    ["putMany() is done with the blobs' memory when it resolves"],
   ],
   [
     "put() ends at an empty piece",
@@ -626,6 +653,8 @@ const READS_WHOLE = "a Read() has no range: the client reads the whole blob to v
 
 /** Faults that cannot be seen through gRPC, and why: the client asks otherwise, or does it by itself. */
 const UNSEEN_THROUGH_GRPC: Readonly<Record<string, string>> = {
+  "put() keeps pieces until it has all of them": "what comes over the wire has memory of its own",
+  "put() gives the digest that it is told, and stores nothing": "a server is told none",
   "put() ends at an empty piece": "the client sends no empty messages",
   "a failing source stores what came before": "the client gathers 256 KiB at a time, so what came before is not what the service got; the stream is refused as broken off anyway",
   "a failing source gives an error of the service's own": OUR_CLIENT_IS_ASKED,

@@ -68,3 +68,13 @@ export async function* sourceOf<T>(...items: readonly T[]): AsyncGenerator<T, vo
 export async function* streamOf<T>(items: Iterable<T>): AsyncGenerator<T, void, undefined> {
   yield* items;
 }
+
+/** A stream of `pieces` that gives each in the same memory, and spoils it when the next is asked for. */
+export async function* reusingMemory(pieces: readonly Uint8Array[]): AsyncGenerator<Uint8Array, void, undefined> {
+  const memory = new Uint8Array(Math.max(0, ...pieces.map(({ length }) => length)));
+  for (const piece of pieces) {
+    memory.set(piece);
+    yield memory.subarray(0, piece.length);
+    memory.fill(0xaa);
+  }
+}

@@ -3,9 +3,10 @@ import { collectBytes } from "../../bytes/collect.ts";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import { frames } from "../../bytes/frames.ts";
 import { MAX_WANTED_BLOBS } from "../../castore/blob-block.ts";
-import type { BlobRef, BlobService, BlobStat, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
+import type { BlobRef, BlobService, BlobStat, PutOptions, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
 import { SMALL_BLOB_LIMIT } from "../../castore/blob-service.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
+import { HashedContent } from "../../castore/hashed-content.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey, formatDigest, toB3Digest } from "../../castore/digest.ts";
 import { abortable } from "../../concurrency/abortable.ts";
@@ -14,7 +15,6 @@ import { linkSignal } from "../../concurrency/linked-signal.ts";
 import { mapConcurrent } from "../../concurrency/map-concurrent.ts";
 import { nextTurn } from "../../concurrency/next-turn.ts";
 import { NarborError, isNarborError } from "../../errors.ts";
-import { createBlake3, hashThrough } from "../../hash/blake3.ts";
 import { BlobService as BlobServiceDescriptor } from "../../proto/gen/snix/castore/v1/rpc_blobstore_pb.ts";
 import { openInBlocks, readInBlocks } from "./blob-blocks.ts";
 import { batchFindMissing, batchRead, batchUpdate } from "./blob-batches.ts";
@@ -90,26 +90,23 @@ export class GrpcBlobService implements BlobService {
     await Promise.all(calls);
   }
 
-  async put(content: AsyncIterable<Uint8Array>, options?: CallOptions): Promise<B3Digest> {
-    const hasher = createBlake3();
+  async put(content: AsyncIterable<Uint8Array>, options?: PutOptions): Promise<B3Digest> {
     using stop = linkSignal(options?.signal);
+    using hashed = new HashedContent(abortable(content, stop.signal), options?.digest);
     try {
       const { family, blockCompression } = await this.#core.peer(options);
-      const hashed = hashThrough(abortable(content, stop.signal), hasher);
       if (blockCompression !== undefined) {
-        return await this.#core.single(options, () => this.#knowing(() => writeBlob(this.#core, hashed, () => toB3Digest(hasher.digest()), blockCompression, options)));
+        return await this.#core.single(options, () => this.#knowing(() => writeBlob(this.#core, hashed, blockCompression, options)));
       }
-      const { digest } = await this.#core.single(options, () => this.#core.channel.clientStream(put, frames(hashed), { ...options, family }));
+      const { digest } = await this.#core.single(options, () => this.#core.channel.clientStream(put, frames(hashed.bytes), { ...options, family }));
       const stored = toB3Digest(digest);
-      this.#checkStored(stored, toB3Digest(hasher.digest()));
+      this.#checkStored(stored, hashed.digest());
       return stored;
     } catch (error) {
       // The content may be stuck when the server fails, and must be closed all the same; it hears of it within this turn.
       stop.abort(error);
       await nextTurn();
       throw error;
-    } finally {
-      hasher.discard();
     }
   }
 

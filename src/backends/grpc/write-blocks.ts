@@ -5,6 +5,7 @@ import type { BlobRef, SmallBlob } from "../../castore/blob-service.ts";
 import { toSmallBlob } from "../../castore/blob-service.ts";
 import type { BlockCompression, BlockContent, WrittenBlock } from "../../castore/block-writer.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
+import type { HashedContent } from "../../castore/hashed-content.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey } from "../../castore/digest.ts";
 import { shrinkZstd } from "../../compression/zstd.ts";
@@ -52,15 +53,12 @@ export async function writeSmallBlobs(
   });
 }
 
-/**
- * Store a blob as it comes.
- *
- * @param digest that of all that came; asked for when the content has ended
- */
-export async function writeBlob(core: GrpcCore, content: AsyncIterable<Uint8Array>, digest: () => B3Digest, compression: BlockCompression, options?: CallOptions): Promise<B3Digest> {
+/** Store a blob as it comes. */
+export async function writeBlob(core: GrpcCore, content: HashedContent, compression: BlockCompression, options?: CallOptions): Promise<B3Digest> {
   let blob: B3Digest | undefined;
-  const groups = mapConcurrent(batched(mapItems(cutStream(content), toSmallBlob), GROUP_BYTES, GROUP_COUNT), GROUPS_AHEAD, async (group) => {
-    const blocks = group.map(({ bytes, ...piece }) => ({ raw: bytes, isOurs: false, chunks: [toEntry(piece)] }));
+  const cutPieces = mapItems(cutStream(content.bytes), (piece) => toSmallBlob(copyBytes(piece)));
+  const groups = mapConcurrent(batched(cutPieces, GROUP_BYTES, GROUP_COUNT), GROUPS_AHEAD, async (group) => {
+    const blocks = group.map(({ bytes, ...piece }) => ({ raw: bytes, isOurs: true, chunks: [toEntry(piece)] }));
     const known = await findKnown(core, blocks.flatMap(({ chunks }) => chunks), options);
     return await Promise.all(blocks.map((block) => compressUnlessKnown(block, known, compression)));
   });
@@ -76,14 +74,15 @@ export async function writeBlob(core: GrpcCore, content: AsyncIterable<Uint8Arra
         held = block;
       }
     }
-    blob = digest();
+    blob = content.digest();
     if (held === undefined) yield { chunks: [{ digest: blob, length: 0 }], content: { codec: "stored", bytes: new Uint8Array(0), size: 0 } };
     else if (!isFirst) yield { ...held, piece: blob };
     // One that was not cut is a blob like any other, and may be there.
     else if (held.content !== undefined) yield held;
   }
   await send(core, pieces(), options);
-  return blob ?? digest();
+  if (blob === undefined) throw new TypeError("A call was answered before all was sent");
+  return blob;
 }
 
 async function send(core: GrpcCore, blocks: AsyncIterable<WrittenBlock>, options: CallOptions | undefined): Promise<void> {

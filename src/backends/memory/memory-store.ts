@@ -68,7 +68,7 @@ class MemoryBlobService implements BlobService {
     const bytes = await collectBytes(abortable(content, options?.signal), Number.MAX_SAFE_INTEGER, "a blob");
     this.#lifetime.check(options);
     const { digest } = toSmallBlob(bytes);
-    this.#blobs.set(digestKey(digest), copyBytes(bytes));
+    this.#blobs.set(digestKey(digest), bytes);
     return digest;
   }
 

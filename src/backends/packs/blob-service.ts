@@ -1,7 +1,8 @@
 import type { BlobBlock, BlockPart, ChunkEntry, WantedBlob } from "../../castore/blob-block.ts";
-import type { BlobRef, BlobService, BlobStat, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
+import type { BlobRef, BlobService, BlobStat, PutOptions, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
 import type { BlockWriter } from "../../castore/block-writer.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
+import { HashedContent } from "../../castore/hashed-content.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey, formatDigest, toB3Digest } from "../../castore/digest.ts";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
@@ -9,7 +10,7 @@ import { concatBytes } from "../../bytes/collect.ts";
 import { nextTurn } from "../../concurrency/next-turn.ts";
 import { mapConcurrent } from "../../concurrency/map-concurrent.ts";
 import { NarborError } from "../../errors.ts";
-import { blake3, createBlake3, hashThrough } from "../../hash/blake3.ts";
+import { blake3, createBlake3 } from "../../hash/blake3.ts";
 import { cutBlob, cutStream, MIN_CHUNK_LENGTH } from "../../hash/fastcdc.ts";
 import { abortable } from "../../concurrency/abortable.ts";
 import { PacksBlockWriter } from "./block-writer.ts";
@@ -116,25 +117,21 @@ export class PacksBlobService implements BlobService {
     await this.#sink.settle(groups);
   }
 
-  async put(content: AsyncIterable<Uint8Array>, options?: CallOptions): Promise<B3Digest> {
-    const hasher = createBlake3();
-    try {
-      this.#core.check(options);
-      this.#sink.check();
-      const groups = new Set<Group | undefined>();
-      const chunks: ChunkEntry[] = [];
-      for await (const chunk of cutStream(hashThrough(abortable(content, options?.signal), hasher))) {
-        chunks.push(this.#addChunk(chunk, groups));
-        await this.#core.writer.ready();
-      }
-      if (chunks.length === 0) chunks.push(this.#addChunk(new Uint8Array(0), groups));
-      const digest = toB3Digest(hasher.digest());
-      addSplitBlob(this.#core, this.#sink, { digest, chunks, groups });
-      await this.#sink.settle(groups);
-      return digest;
-    } finally {
-      hasher.discard();
+  async put(content: AsyncIterable<Uint8Array>, options?: PutOptions): Promise<B3Digest> {
+    using hashed = new HashedContent(abortable(content, options?.signal), options?.digest);
+    this.#core.check(options);
+    this.#sink.check();
+    const groups = new Set<Group | undefined>();
+    const chunks: ChunkEntry[] = [];
+    for await (const chunk of cutStream(hashed.bytes)) {
+      chunks.push(this.#addChunk(chunk, groups));
+      await this.#core.writer.ready();
     }
+    if (chunks.length === 0) chunks.push(this.#addChunk(new Uint8Array(0), groups));
+    const digest = hashed.digest();
+    addSplitBlob(this.#core, this.#sink, { digest, chunks, groups });
+    await this.#sink.settle(groups);
+    return digest;
   }
 
   async openRead(digest: B3Digest, options?: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined> {

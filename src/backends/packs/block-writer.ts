@@ -1,19 +1,20 @@
 /** Blocks that a client has made: each is verified, and stored as it came. */
 import { equalBytes } from "../../bytes/compare-bytes.ts";
-import { collectBytes } from "../../bytes/collect.ts";
+import { collectBytes, concatBytes } from "../../bytes/collect.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { BlobService } from "../../castore/blob-service.ts";
 import type { BlockCompression, BlockContent, BlockWriter, WrittenBlock } from "../../castore/block-writer.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { B3Digest } from "../../castore/digest.ts";
-import { formatDigest, toB3Digest } from "../../castore/digest.ts";
+import { DIGEST_LENGTH, formatDigest, toB3Digest } from "../../castore/digest.ts";
 import { isSingleZstdFrame } from "../../compression/zstd-frames.ts";
-import { decompressZstd } from "../../compression/zstd.ts";
+import { decompressZstd, hashZstd } from "../../compression/zstd.ts";
 import { abortable } from "../../concurrency/abortable.ts";
 import { nextTurn } from "../../concurrency/next-turn.ts";
 import { NarborError } from "../../errors.ts";
 import { blake3, createBlake3 } from "../../hash/blake3.ts";
 import { MIN_CHUNK_LENGTH } from "../../hash/fastcdc.ts";
+import type { CompressedBlock } from "./pack-appender.ts";
 import type { Group } from "./pack-writer.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
 import { addSplitBlob } from "./split-blob.ts";
@@ -41,16 +42,16 @@ export class PacksBlockWriter implements BlockWriter {
     this.#sink.check();
     const groups = new Set<Group | undefined>();
     using joined = new JoinedPieces();
-    for await (const { chunks, content, piece } of abortable(blocks, options?.signal)) {
+    for await (const written of abortable(blocks, options?.signal)) {
       // Whoever sends a hundred bytes that become a megabyte does not keep others waiting.
       await nextTurn();
       this.#core.check(options);
-      const bytes = content === undefined ? await this.#readKnown(chunks, options) : await contentOf(content);
-      checkChunks(chunks, bytes);
-      for (const group of this.#addBlock(chunks, content, bytes)) groups.add(group);
+      const block = await this.#verify(written, options);
+      for (const group of await this.#add(block)) groups.add(group);
+      const { chunks, piece } = written;
       const [chunk] = chunks;
       if (piece !== undefined && chunk !== undefined) {
-        joined.add(chunk, bytes);
+        joined.add(chunk, await block.open());
         if (piece !== "more") addSplitBlob(this.#core, this.#sink, { digest: piece, chunks: joined.finish(piece), groups });
       } else joined.checkNone();
       await this.#core.writer.ready();
@@ -59,15 +60,36 @@ export class PacksBlockWriter implements BlockWriter {
     await this.#sink.settle(groups);
   }
 
+  async #verify({ chunks, content, piece }: WrittenBlock, options: CallOptions | undefined): Promise<VerifiedBlock> {
+    if (content?.codec === "zstd" && piece === undefined) {
+      // What no one needs here stays in the thread: it would all be garbage here.
+      checkFrame(content);
+      checkDigests(chunks, await hashZstd(content.bytes, chunks.map(({ length }) => length)));
+      return { stored: content.bytes, rawLength: content.size, chunks, open: async () => await contentOf(content) };
+    }
+    const bytes = content === undefined ? await this.#readKnown(chunks, options) : await contentOf(content);
+    checkDigests(chunks, digestsOf(chunks, bytes));
+    return { stored: content?.codec === "zstd" ? content.bytes : bytes, rawLength: bytes.length, chunks, open: async () => bytes };
+  }
+
   /** What is there already, but not as a chunk, since it was cut itself, becomes one. */
-  #addBlock(chunks: readonly ChunkEntry[], content: BlockContent | undefined, bytes: Uint8Array): readonly (Group | undefined)[] {
-    const block = { stored: content?.codec === "zstd" ? content.bytes : bytes, rawLength: bytes.length, chunks };
-    return this.#core.index.lookUp(() => this.#core.writer.addBlock(block, bytes));
+  async #add(block: VerifiedBlock): Promise<readonly (Group | undefined)[]> {
+    const { index, writer } = this.#core;
+    const group = index.lookUp(() => writer.addBlock(block));
+    if (group !== undefined) return [group];
+    const bytes = await block.open();
+    return index.lookUp(() => writer.addChunks(block.chunks, bytes));
   }
 
   async #readKnown(chunks: readonly ChunkEntry[], options: CallOptions | undefined): Promise<Uint8Array> {
     return await collectBytes(this.#blobs.readMany(chunks.map(({ digest, length }) => ({ digest, size: length })), options), Number.MAX_SAFE_INTEGER, "a piece of a blob");
   }
+}
+
+/** A block whose chunks are what their digests say. */
+interface VerifiedBlock extends CompressedBlock {
+  /** Its bytes before compression. */
+  open(): Promise<Uint8Array>;
 }
 
 /** The pieces of a blob so far. */
@@ -108,18 +130,27 @@ class JoinedPieces implements Disposable {
 }
 
 /** @throws NarborError ERR_INVALID when it is not what whoever reads it is told, ERR_COMPRESSION_INVALID, ERR_MISMATCH */
-async function contentOf({ codec, bytes, size }: BlockContent): Promise<Uint8Array> {
-  if (codec === "stored") return bytes;
-  if (!isSingleZstdFrame(bytes, MAX_WINDOW_BYTES)) throw new NarborError("ERR_INVALID", "Cannot store a block: it is not one zstd frame that tells its size");
+async function contentOf(content: BlockContent): Promise<Uint8Array> {
+  if (content.codec === "stored") return content.bytes;
+  checkFrame(content);
   // In a thread: what broken frames leave behind there goes with it.
-  return await decompressZstd(bytes, size);
+  return await decompressZstd(content.bytes, content.size);
 }
 
-function checkChunks(chunks: readonly ChunkEntry[], content: Uint8Array): void {
+function checkFrame({ bytes }: BlockContent): void {
+  if (!isSingleZstdFrame(bytes, MAX_WINDOW_BYTES)) throw new NarborError("ERR_INVALID", "Cannot store a block: it is not one zstd frame that tells its size");
+}
+
+/** 32 bytes for each chunk. */
+function digestsOf(chunks: readonly ChunkEntry[], content: Uint8Array): Uint8Array {
   let offset = 0;
-  for (const { digest, length } of chunks) {
-    const found = toB3Digest(blake3(content.subarray(offset, offset + length)));
-    if (!equalBytes(found, digest)) throw new NarborError("ERR_MISMATCH", `Cannot store a block: what is said to be ${formatDigest(digest)} is ${formatDigest(found)}`);
-    offset += length;
+  return concatBytes(chunks.map(({ length }) => blake3(content.subarray(offset, (offset += length)))));
+}
+
+/** @param found 32 bytes for each chunk */
+function checkDigests(chunks: readonly ChunkEntry[], found: Uint8Array): void {
+  for (const [index, { digest }] of chunks.entries()) {
+    const own = found.subarray(index * DIGEST_LENGTH, (index + 1) * DIGEST_LENGTH);
+    if (!equalBytes(own, digest)) throw new NarborError("ERR_MISMATCH", `Cannot store a block: what is said to be ${formatDigest(digest)} is ${formatDigest(toB3Digest(own))}`);
   }
 }

@@ -167,6 +167,8 @@ export class IndexDatabase implements Disposable {
       database.pragma("journal_mode = WAL");
       database.pragma("synchronous = NORMAL");
       database.pragma("cache_size = -32768");
+      // By default the log is emptied after a thousand pages, which a single import writes several times over, the same ones each time.
+      database.pragma("wal_autocheckpoint = 4096");
       prepareTables(database);
       this.#statements = prepareStatements(database);
     } catch (error) {
@@ -193,7 +195,7 @@ export class IndexDatabase implements Disposable {
   }
 
   hasChunk(digest: B3Digest): boolean {
-    return this.#statements.hasChunk.get(digest) !== undefined;
+    return this.#statements.hasChunk.has(digest);
   }
 
   /** The chunks of a blob that was cut, or undefined when there is no such blob. */
@@ -203,7 +205,7 @@ export class IndexDatabase implements Disposable {
   }
 
   hasBlob(digest: B3Digest): boolean {
-    return this.hasChunk(digest) || this.#statements.hasSplitBlob.get(digest) !== undefined;
+    return this.hasChunk(digest) || this.#statements.hasSplitBlob.has(digest);
   }
 
   directory(digest: B3Digest): Uint8Array | undefined {
@@ -226,7 +228,7 @@ export class IndexDatabase implements Disposable {
   }
 
   hasDirectory(digest: B3Digest): boolean {
-    return this.#statements.hasDirectory.get(digest) !== undefined;
+    return this.#statements.hasDirectory.has(digest);
   }
 
   /** The PathInfo message for a store path's digest. */
@@ -532,18 +534,23 @@ function prepareStatements(database: Database.Database) {
     const statement = database.prepare<[unknown], Row>(sql);
     return { get: (key) => reading(() => statement.get(key)) };
   };
+  /** No object for a row that only has to be there. */
+  const existence = (sql: string): { has(key: unknown): boolean } => {
+    const statement = database.prepare<[unknown], number>(sql).pluck();
+    return { has: (key) => reading(() => statement.get(key)) !== undefined };
+  };
   return {
     getChunk: one<{ pack: number; block_offset: number; block_length: number; offset: number; length: number }>(
       "SELECT pack, block_offset, block_length, offset, length FROM chunks WHERE digest = ?",
     ),
-    hasChunk: one<unknown>("SELECT 1 FROM chunks WHERE digest = ?"),
+    hasChunk: existence("SELECT 1 FROM chunks WHERE digest = ?"),
     addChunk: database.prepare("INSERT OR IGNORE INTO chunks VALUES (?, ?, ?, ?, ?, ?)"),
     getBlob: one<{ chunks: Uint8Array }>("SELECT chunks FROM blobs WHERE digest = ?"),
-    hasSplitBlob: one<unknown>("SELECT 1 FROM blobs WHERE digest = ?"),
+    hasSplitBlob: existence("SELECT 1 FROM blobs WHERE digest = ?"),
     addBlob: database.prepare("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)"),
     getDirectory: one<{ message: Uint8Array }>("SELECT message FROM directories WHERE digest = ?"),
     getDirectories: directoriesQuery(database),
-    hasDirectory: one<unknown>("SELECT 1 FROM directories WHERE digest = ?"),
+    hasDirectory: existence("SELECT 1 FROM directories WHERE digest = ?"),
     addDirectory: database.prepare("INSERT OR IGNORE INTO directories VALUES (?, ?)"),
     allDirectories: database.prepare<[], { digest: Uint8Array; message: Uint8Array }>("SELECT digest, message FROM directories"),
     getPathInfo: one<{ time: number; message: Uint8Array | null }>("SELECT time, message FROM path_infos WHERE digest = ?"),

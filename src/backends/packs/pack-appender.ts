@@ -7,7 +7,6 @@ import type { FileHandle } from "node:fs/promises";
 import { open, unlink } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import pLimit from "p-limit";
-import { copyBytes } from "../../bytes/collect.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { BlockCompression } from "../../castore/block-writer.ts";
 import { shrinkZstd } from "../../compression/zstd.ts";
@@ -21,10 +20,8 @@ import type { StoreRecord } from "./record-format.ts";
 /** A block to be written. */
 export interface NewBlock {
   readonly kind: BlockKind;
-  /** Its bytes, which do not change any more. */
+  /** Its bytes, in a buffer that no one else uses. */
   readonly raw: Uint8Array;
-  /** Whether they are in a buffer of their own that no one else uses. */
-  readonly isOurs: boolean;
   readonly chunks: readonly ChunkEntry[];
   readonly records: readonly StoreRecord[];
 }
@@ -48,7 +45,7 @@ const COMPRESSED_FROM_BYTES = 2048;
 /** A pack that has reached this is closed and another begun. */
 const PACK_BYTES = 1024 * 1024 * 1024;
 
-interface QueuedBlock extends Omit<NewBlock, "raw" | "isOurs"> {
+interface QueuedBlock extends Omit<NewBlock, "raw"> {
   readonly rawLength: number;
   /** Its bytes as they are written. */
   readonly stored: Promise<Uint8Array>;
@@ -87,11 +84,12 @@ export class PackAppender {
   }
 
   /** Append a block; resolves when it is written, which is not yet durable, and may take a `flush`. After one has failed, so do all that follow. */
-  append({ raw, isOurs, ...block }: NewBlock): Promise<IndexedBlock> {
-    const stored = this.#compression === "none" || raw.length < COMPRESSED_FROM_BYTES ? Promise.resolve(raw) : this.#compress(isOurs ? raw : copyBytes(raw), this.#compression);
+  append({ raw, ...block }: NewBlock): Promise<IndexedBlock> {
+    const rawLength = raw.length;
+    const stored = this.#compression === "none" || rawLength < COMPRESSED_FROM_BYTES ? Promise.resolve(raw) : this.#compress(raw, this.#compression);
     // A commit waits for it; until then a rejection must not count as unhandled.
     stored.catch(() => undefined);
-    return this.#enqueue({ ...block, rawLength: raw.length, stored });
+    return this.#enqueue({ ...block, rawLength, stored });
   }
 
   async #compress(raw: Uint8Array, level: number): Promise<Uint8Array> {

@@ -77,7 +77,10 @@ export function encodeBlockHeader(
   view.setUint32(COUNT_OFFSET, block.count, true);
   view.setUint32(RAW_LENGTH_OFFSET, block.rawLength, true);
   view.setUint32(STORED_LENGTH_OFFSET, stored.length, true);
-  bytes.set(blake3(stored), STORED_DIGEST_OFFSET);
+  const [chunk] = chunks;
+  // A chunk that is stored as it is, alone, has been hashed.
+  const isChunk = chunks.length === 1 && block.codec === "stored" && chunk?.isFraming !== true;
+  bytes.set(isChunk && chunk !== undefined ? chunk.digest : blake3(stored), STORED_DIGEST_OFFSET);
   let offset = BLOCK_HEADER_LENGTH;
   for (const { digest, length, isFraming } of chunks) {
     bytes.set(digest, offset);

@@ -78,7 +78,7 @@ export class PackWriter implements AsyncDisposable {
   }
 
   /**
-   * Write a chunk unless it is there or on its way. Undefined when it is durable already. The bytes must not change afterwards.
+   * Write a chunk unless it is there or on its way. Undefined when it is durable already. The bytes are copied.
    *
    * @param framing what stands in an archive between the chunk that came before, of those that are not empty, and this one
    */
@@ -93,7 +93,7 @@ export class PackWriter implements AsyncDisposable {
     const group = this.#claim(key);
     const entry = { digest: toB3Digest(copyBytes(digest)), length: bytes.length };
     if (bytes.length >= LARGE_CHUNK_BYTES) {
-      group.blocks.push(this.#appender.append({ kind: "chunks", raw: bytes, isOurs: false, chunks: [entry], records: [] }));
+      group.blocks.push(this.#appender.append({ kind: "chunks", raw: copyBytes(bytes), chunks: [entry], records: [] }));
       this.#openBlock.skip();
     } else {
       if (this.#openBlock.isFullFor(bytes.length, framing)) this.#sealChunks();
@@ -103,28 +103,29 @@ export class PackWriter implements AsyncDisposable {
     return group;
   }
 
-  /**
-   * Write a block that someone else has made of chunks, as it is; or, when some of them are there or on their way, the others.
-   *
-   * @param content its bytes before compression, which are those of the chunks; they must not change afterwards
-   */
-  addBlock(block: CompressedBlock, content: Uint8Array): readonly (Group | undefined)[] {
+  /** Write a block that someone else has made of chunks, as it is. Undefined, and not written, when some of them are there or on their way. */
+  addBlock(block: CompressedBlock): Group | undefined {
     this.#checkOpen();
     const keys = block.chunks.filter(({ isFraming }) => isFraming !== true).map(({ digest }) => digestKey(digest));
     const isNew = new Set(keys).size === keys.length && block.chunks.every(({ digest, isFraming }) => isFraming === true || !this.#isKnown(digest));
-    if (!isNew) return this.#addChunks(block.chunks, content);
+    if (!isNew) return undefined;
     const group = this.#group;
     for (const key of keys) this.#claim(key);
     group.blocks.push(this.#appender.appendCompressed(block));
     this.#count(group, block.rawLength, block.chunks.length);
-    return [group];
+    return group;
   }
 
   #isKnown(digest: B3Digest): boolean {
     return this.#pendingChunks.has(digestKey(digest)) || this.#index.hasChunk(digest);
   }
 
-  #addChunks(chunks: readonly ChunkEntry[], content: Uint8Array): readonly (Group | undefined)[] {
+  /**
+   * Write those of a block's chunks that are not there or on their way.
+   *
+   * @param content the chunks' bytes, one behind the other
+   */
+  addChunks(chunks: readonly ChunkEntry[], content: Uint8Array): readonly (Group | undefined)[] {
     const groups: (Group | undefined)[] = [];
     let offset = 0;
     let framing: Uint8Array | undefined;
@@ -221,14 +222,14 @@ export class PackWriter implements AsyncDisposable {
   #sealChunks(): void {
     const block = this.#openBlock.take();
     if (block === undefined) return;
-    this.#group.blocks.push(this.#appender.append({ ...block, kind: "chunks", isOurs: true, records: [] }));
+    this.#group.blocks.push(this.#appender.append({ ...block, kind: "chunks", records: [] }));
   }
 
   #sealRecords(): void {
     if (this.#records.length === 0) return;
     // Records speak of chunks written before them: a pack that was cut off anywhere must not hold the one without the other.
     this.#sealChunks();
-    const block = { kind: "records", raw: this.#recordBytes.take(), isOurs: true, chunks: [], records: this.#records } as const;
+    const block = { kind: "records", raw: this.#recordBytes.take(), chunks: [], records: this.#records } as const;
     this.#group.blocks.push(this.#appender.append(block));
     this.#records = [];
   }

@@ -1,7 +1,7 @@
 /** `narbor image`: container images in, out, and what there is of them. */
-import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { Option, type Command } from "commander";
+import { readFileBytes } from "../../bytes/read-file.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import { NarborError } from "../../errors.ts";
 import { directoryMembers } from "../../image/archive-members.ts";
@@ -40,7 +40,6 @@ interface JsonOption extends StoreOption {
   readonly json?: boolean;
 }
 
-const READ_BYTES = 1024 * 1024;
 
 export function addImageCommand(program: Command, signal: AbortSignal): void {
   const image = program.command("image").summary("container images: import, ls, inspect, describe, export, rm").description("Take container images in, show them, and give them out again: every layer byte for byte.");
@@ -108,7 +107,7 @@ async function importArchive(archive: string, name: string | undefined, store: S
       const imported = await importMembers(countedMembers(archive, tell), store, options);
       return { imported, readBytes };
     }
-    const source: AsyncIterable<Uint8Array> = archive === "-" ? (process.stdin as AsyncIterable<Uint8Array>) : createReadStream(archive, { highWaterMark: READ_BYTES });
+    const source: AsyncIterable<Uint8Array> = archive === "-" ? (process.stdin as AsyncIterable<Uint8Array>) : readFileBytes(archive);
     const imported = await importImages(counted(source, tell), store, options);
     return { imported, readBytes };
   } finally {

@@ -1,7 +1,7 @@
-import { createReadStream } from "node:fs";
 import { lstat, stat } from "node:fs/promises";
 import { basename, resolve } from "node:path";
 import type { Command } from "commander";
+import { readFileBytes } from "../../bytes/read-file.ts";
 import { toBase64, toBase64Url } from "../../bytes/text-encoding.ts";
 import { encodeEntry } from "../../castore/directory-proto.ts";
 import type { Node } from "../../castore/node.ts";
@@ -28,8 +28,6 @@ interface ImportOptions extends StoreOption {
   readonly name?: string;
   readonly compression?: BlockCompression;
 }
-
-const READ_BYTES = 1024 * 1024;
 
 export function addImportCommand(program: Command, signal: AbortSignal): void {
   const command = program
@@ -119,7 +117,7 @@ async function importInput(input: string, options: ImportOptions, store: Store, 
 
 async function hashFile(path: string, signal: AbortSignal): Promise<Uint8Array> {
   const file = new Sha256Tap();
-  for await (const bytes of createReadStream(path, { highWaterMark: READ_BYTES, signal })) file.update(bytes as Buffer);
+  for await (const bytes of readFileBytes(path, signal)) file.update(bytes);
   return file.digest();
 }
 
@@ -131,7 +129,7 @@ async function openInput(input: string): Promise<{ readonly source: AsyncIterabl
     const path = (await lstat(input)).isSymbolicLink() ? `${input}/.` : input;
     return { source: dumpFilesystem(path), totalBytes: undefined };
   }
-  return { source: createReadStream(input, { highWaterMark: READ_BYTES }), totalBytes: stats.isFile() ? stats.size : undefined };
+  return { source: readFileBytes(input), totalBytes: stats.isFile() ? stats.size : undefined };
 }
 
 async function register(name: string, { root, narSize, narSha256 }: ImportedNar, store: Store): Promise<StorePath> {
