@@ -18,6 +18,7 @@ if (parentPort === null) throw new TypeError("decode-worker is started by worker
 const port = parentPort;
 
 const jobs = new Map<number, Promise<Decoder>>();
+let loadingBlake3: Promise<typeof import("../hash/blake3.ts")> | undefined;
 
 port.on("message", (request: WorkerRequest) => {
   switch (request.type) {
@@ -54,7 +55,8 @@ function shrink({ bytes, level }: Extract<WorkerRequest, { type: "shrinkZstd" }>
 
 async function hashZstd({ bytes, lengths }: Extract<WorkerRequest, { type: "hashZstd" }>): Promise<Output> {
   // Most threads never hash.
-  const { blake3 } = await import("../hash/blake3.ts");
+  loadingBlake3 ??= import("../hash/blake3.ts");
+  const { blake3 } = await loadingBlake3;
   const content = decompressZstdSync(bytes, lengths.reduce((sum, length) => sum + length, 0));
   const digests = new Uint8Array(lengths.length * DIGEST_LENGTH);
   let offset = 0;

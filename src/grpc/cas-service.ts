@@ -20,6 +20,7 @@ import {
   Capabilities,
   Compressor_Value,
   ContentAddressableStorage,
+  type Digest,
   DigestFunction_Value,
   SymlinkAbsolutePathStrategy_Value,
 } from "../proto/gen/build/bazel/remote/execution/v2/remote_execution_pb.ts";
@@ -59,13 +60,14 @@ export function casService(store: Store, gate: WriteGate): RpcService {
   return rpcService(ContentAddressableStorage, {
     findMissingBlobs: async ({ instanceName, digestFunction, blobDigests }, options) => {
       checkCall(instanceName, digestFunction);
-      const asked = new Map<string, BlobRef>();
-      for (const digest of blobDigests) {
-        const blob = toBlobRef(digest);
-        asked.set(digestKey(blob.digest), blob);
-      }
-      const missing = await store.blobs.findMissing([...asked.values()].map(({ digest }) => digest), options);
-      return { missingBlobDigests: missing.map((digest) => toCasDigest(digest, asked.get(digestKey(digest))?.size ?? 0)) };
+      const asked = new Map<string, Digest>();
+      const digests = blobDigests.map((message) => {
+        const { digest } = toBlobRef(message);
+        asked.set(digestKey(digest), message);
+        return digest;
+      });
+      const missing = await store.blobs.findMissing(digests, options);
+      return { missingBlobDigests: missing.map((digest) => asked.get(digestKey(digest)) as Digest) };
     },
     batchUpdateBlobs: async ({ instanceName, digestFunction, requests }, options) => {
       gate.check();

@@ -1,5 +1,6 @@
 /** Digests as the Remote Execution API writes them: base16 and a size. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { copyBytes } from "../bytes/collect.ts";
 import { toHex } from "../bytes/text-encoding.ts";
 import { NarborError } from "../errors.ts";
 import type { Digest, DigestSchema } from "./gen/build/bazel/remote/execution/v2/remote_execution_pb.ts";
@@ -22,5 +23,5 @@ export function parseCasHash(hash: string): Uint8Array {
   if (!/^[0-9a-f]{64}$/.test(hash)) {
     throw new NarborError("ERR_INVALID", `Cannot read a digest: found hash ${JSON.stringify(hash.slice(0, 80))}, expected 64 digits of base16 in lower case (BLAKE3)`);
   }
-  return Uint8Array.from(Buffer.from(hash, "hex"));
+  return copyBytes(Buffer.from(hash, "hex"));
 }
