@@ -69,12 +69,19 @@ export async function* streamOf<T>(items: Iterable<T>): AsyncGenerator<T, void, 
   yield* items;
 }
 
-/** A stream of `pieces` that gives each in the same memory, and spoils it when the next is asked for. */
-export async function* reusingMemory(pieces: readonly Uint8Array[]): AsyncGenerator<Uint8Array, void, undefined> {
-  const memory = new Uint8Array(Math.max(0, ...pieces.map(({ length }) => length)));
+/**
+ * A stream of `pieces` in memory that is used again: each is spoilt when as many more are asked for as there are memories.
+ *
+ * @param count memories; with two, a piece is good until the next but one is asked for
+ */
+export async function* reusingMemory(pieces: readonly Uint8Array[], count = 1): AsyncGenerator<Uint8Array, void, undefined> {
+  const length = Math.max(0, ...pieces.map((piece) => piece.length));
+  const memories = Array.from({ length: count }, () => new Uint8Array(length));
   for (const piece of pieces) {
+    const memory = memories.shift() as Uint8Array<ArrayBuffer>;
     memory.set(piece);
+    memories.push(memory);
     yield memory.subarray(0, piece.length);
-    memory.fill(0xaa);
+    memories[0]?.fill(0xaa);
   }
 }
