@@ -32,19 +32,24 @@ export interface BlobTally {
 
 const DEFAULT_CONCURRENCY = 128;
 const DEFAULT_BUFFERED_BYTES = 32 * 1024 * 1024;
-/** A batch goes out when it holds this many bytes … */
+/** A batch goes out when it holds this many bytes (or one larger file) … */
 const BATCH_BYTES = 2 * 1024 * 1024;
+/** Memory is taken for so much, then for twice as much each time, up to a whole batch: most trees are small. */
+const FIRST_MEMORY_BYTES = 64 * 1024;
 /** … or this many files. */
 const BATCH_COUNT = 4096;
-/** The first are smaller, each four times the one before: most trees are small, and whoever is far away can begin. */
-const FIRST_BATCH_BYTES = 64 * 1024;
+/** Memories of whole batches that are kept for the next: they count for no one's limit. */
+const MAX_SPARES = 2;
 /** Digests remembered as sent, twice over: a repeat from longer ago costs one needless upload, not memory for every file. */
 const REMEMBERED_DIGESTS = 65_536;
 
 interface Batch {
-  readonly memory: Uint8Array;
-  readonly release: () => void;
-  /** Bytes of the memory that are filled. */
+  /** Of all the memory that it has. */
+  bytes: number;
+  readonly releases: (() => void)[];
+  readonly memories: Uint8Array[];
+  /** The last of its memories, which is filled now, and how much of it is. */
+  memory: Uint8Array;
   used: number;
   /** Where the framing begins of the file that memory was asked for last, and the file; undefined when what comes before it is not known. */
   framingStart: number | undefined;
@@ -74,8 +79,8 @@ export class BlobUploader implements Disposable {
   /** Whether the file before was not sent, since it had been already: then no one can put the next one behind it. */
   #isRepeated = false;
   #batch: Batch | undefined;
-  /** Of the batch that is begun next. */
-  #batchBytes = FIRST_BATCH_BYTES;
+  /** Of memory that is taken next. */
+  #memoryBytes = FIRST_MEMORY_BYTES;
   /** Of whole batches that were sent. */
   readonly #spareMemories: Uint8Array[] = [];
 
@@ -100,7 +105,7 @@ export class BlobUploader implements Disposable {
     const length = size + (known?.length ?? 0);
     const batch = this.#batch;
     if (batch !== undefined && batch.memory.length - batch.used >= length) return reserveIn(batch, size, known);
-    return this.#reserveInNewBatch(size, known);
+    return this.#reserveInNewMemory(size, known);
   }
 
   /** Hash a small file and send it with its batch, unless this import sent it already. */
@@ -188,21 +193,28 @@ export class BlobUploader implements Disposable {
   [Symbol.dispose](): void {
     const batch = this.#batch;
     this.#batch = undefined;
-    batch?.release();
+    if (batch !== undefined) releaseMemory(batch);
   }
 
-  async #reserveInNewBatch(size: number, framing: Uint8Array | undefined): Promise<Uint8Array> {
-    if (this.#batch !== undefined) {
+  async #reserveInNewMemory(size: number, framing: Uint8Array | undefined): Promise<Uint8Array> {
+    const needed = size + (framing?.length ?? 0);
+    const limit = Math.min(BATCH_BYTES, this.#memoryLimit);
+    if (this.#batch !== undefined && this.#batch.bytes + needed > limit) {
       this.#send();
       // It goes out only between two turns, and a source that is quick leaves none.
       await nextTurn();
     }
-    const length = Math.max(size + (framing?.length ?? 0), Math.min(this.#batchBytes, this.#memoryLimit));
-    this.#batchBytes = Math.min(4 * this.#batchBytes, BATCH_BYTES);
+    const length = Math.max(needed, Math.min(this.#memoryBytes, limit - (this.#batch?.bytes ?? 0)));
+    this.#memoryBytes = Math.min(2 * this.#memoryBytes, BATCH_BYTES);
     const release = await this.#acquire(length);
     // Not zeroed: only what was filled is ever looked at.
     const memory = (length === BATCH_BYTES ? this.#spareMemories.pop() : undefined) ?? Buffer.allocUnsafeSlow(length);
-    this.#batch = { memory, release, used: 0, framingStart: undefined, fileStart: 0, blobs: [], tallies: [] };
+    this.#batch ??= { bytes: 0, releases: [], memories: [], memory, used: 0, framingStart: undefined, fileStart: 0, blobs: [], tallies: [] };
+    this.#batch.bytes += length;
+    this.#batch.releases.push(release);
+    this.#batch.memories.push(memory);
+    this.#batch.memory = memory;
+    this.#batch.used = 0;
     return reserveIn(this.#batch, size, framing);
   }
 
@@ -226,7 +238,7 @@ export class BlobUploader implements Disposable {
     this.#batch = undefined;
     if (batch === undefined) return;
     if (batch.blobs.length === 0) {
-      batch.release();
+      releaseMemory(batch);
       return;
     }
     const { signal } = this.#stop;
@@ -235,8 +247,8 @@ export class BlobUploader implements Disposable {
         signal.throwIfAborted();
         await this.#count(batch.blobs, batch.tallies);
         await this.#blobs.putMany(batch.blobs, { signal });
-        if (batch.memory.length === BATCH_BYTES) this.#spareMemories.push(batch.memory);
-      }).finally(batch.release),
+        for (const memory of batch.memories) if (memory.length === BATCH_BYTES && this.#spareMemories.length < MAX_SPARES) this.#spareMemories.push(memory);
+      }).finally(() => releaseMemory(batch)),
     );
   }
 
@@ -267,6 +279,10 @@ export class BlobUploader implements Disposable {
     this.#sent.add(key);
     return true;
   }
+}
+
+function releaseMemory({ releases }: Batch): void {
+  for (const release of releases) release();
 }
 
 function reserveIn(batch: Batch, size: number, framing: Uint8Array | undefined): Uint8Array {

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { writeFile } from "node:fs/promises";
+import { open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { readFileBytes } from "../../src/bytes/read-file.ts";
@@ -43,6 +43,17 @@ test("readFileBytes() reads a pipe", async () => {
   const bytes = sampleBytes(3 * MIB + 17, 5);
   const [read] = await Promise.all([collect(mapItems(readFileBytes(path), copyBytes)), writeFile(path, bytes)]);
   expectBytes(read, bytes);
+});
+
+test("readFileBytes() gives what has come through a pipe, and does not wait for more", async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, "pipe");
+  execFileSync("mkfifo", [path]);
+  const pieces = readFileBytes(path);
+  const [first, writer] = await Promise.all([pieces.next(), open(path, "w").then(async (handle) => (await handle.write("a few bytes"), handle))]);
+  expect(Buffer.from(first.value as Uint8Array).toString()).toBe("a few bytes");
+  await writer.close();
+  expect(await pieces.next()).toEqual({ done: true, value: undefined });
 });
 
 test("readFileBytes() may be stopped early, and rejects with the signal's reason and with what the filesystem says", async () => {

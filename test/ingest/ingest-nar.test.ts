@@ -150,7 +150,7 @@ describe("uploads", () => {
     const batched = new RecordingStore({ beforePutMany: longPause, beforePut: longPause });
     const big = Object.fromEntries(Array.from({ length: 24 }, (_, index) => [`f${index}`, file(sampleBytes(MIB - 1000, index))]));
     await importBytes(referenceNar(directory({ ...big, large: file(LARGE) })), { ...servicesOf(batched), concurrency: 3 });
-    expect(batched.batches.length).toBe(14);
+    expect(batched.batches.length).toBe(12);
     expect(batched.maxInFlight).toBe(3);
   });
 

@@ -12,6 +12,7 @@ import { shrinkZstd } from "../../compression/zstd.ts";
 import { batched } from "../../concurrency/batched.ts";
 import { mapConcurrent } from "../../concurrency/map-concurrent.ts";
 import { mapItems } from "../../concurrency/map-items.ts";
+import { NarborError } from "../../errors.ts";
 import { cutBlob, cutStream } from "../../hash/fastcdc.ts";
 import { StoreService } from "../../proto/gen/narbor/store/v1/rpc_store_pb.ts";
 import { BlockBuilder, LARGE_CHUNK_BYTES } from "../../store/block-builder.ts";
@@ -81,7 +82,7 @@ export async function writeBlob(core: GrpcCore, content: HashedContent, compress
     else if (held.content !== undefined) yield held;
   }
   await send(core, pieces(), options);
-  if (blob === undefined) throw new TypeError("A call was answered before all was sent");
+  if (blob === undefined) throw new NarborError("ERR_MISMATCH", `Cannot store a blob: ${core.name} answered before all of it was sent`);
   return blob;
 }
 

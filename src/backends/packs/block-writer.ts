@@ -88,7 +88,7 @@ export class PacksBlockWriter implements BlockWriter {
 
 /** A block whose chunks are what their digests say. */
 interface VerifiedBlock extends CompressedBlock {
-  /** Its bytes before compression. */
+  /** Its bytes before compression, which may be decompressed once more for that. */
   open(): Promise<Uint8Array>;
 }
 
@@ -144,7 +144,12 @@ function checkFrame({ bytes }: BlockContent): void {
 /** 32 bytes for each chunk. */
 function digestsOf(chunks: readonly ChunkEntry[], content: Uint8Array): Uint8Array {
   let offset = 0;
-  return concatBytes(chunks.map(({ length }) => blake3(content.subarray(offset, (offset += length)))));
+  const digests = chunks.map(({ length }) => {
+    const bytes = content.subarray(offset, offset + length);
+    offset += length;
+    return blake3(bytes);
+  });
+  return concatBytes(digests);
 }
 
 /** @param found 32 bytes for each chunk */

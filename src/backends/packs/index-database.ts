@@ -173,7 +173,7 @@ export class IndexDatabase implements Disposable {
       database.pragma("synchronous = NORMAL");
       database.pragma("cache_size = -32768");
       // By default the log is emptied after a thousand pages, which a single import writes several times over, the same ones each time.
-      database.pragma("wal_autocheckpoint = 4096");
+      database.pragma("wal_autocheckpoint = 2048");
       prepareTables(database);
       this.#statements = prepareStatements(database);
     } catch (error) {

@@ -63,7 +63,7 @@ export function blockLength(header: BlockHeader): number {
   return BLOCK_HEADER_LENGTH + tableLength(header) + header.storedLength;
 }
 
-/** A block's header and table, ready to be followed by `stored`. */
+/** A block's header and table, ready to be followed by `stored`. The chunks' digests are those of their bytes. */
 export function encodeBlockHeader(
   block: { readonly kind: BlockKind; readonly codec: BlockCodec; readonly count: number; readonly rawLength: number },
   chunks: readonly ChunkEntry[],
@@ -77,10 +77,9 @@ export function encodeBlockHeader(
   view.setUint32(COUNT_OFFSET, block.count, true);
   view.setUint32(RAW_LENGTH_OFFSET, block.rawLength, true);
   view.setUint32(STORED_LENGTH_OFFSET, stored.length, true);
-  const [chunk] = chunks;
   // A chunk that is stored as it is, alone, has been hashed.
-  const isChunk = chunks.length === 1 && block.codec === "stored" && chunk?.isFraming !== true;
-  bytes.set(isChunk && chunk !== undefined ? chunk.digest : blake3(stored), STORED_DIGEST_OFFSET);
+  const chunk = block.codec === "stored" && chunks.length === 1 ? chunks[0] : undefined;
+  bytes.set(chunk?.digest ?? blake3(stored), STORED_DIGEST_OFFSET);
   let offset = BLOCK_HEADER_LENGTH;
   for (const { digest, length, isFraming } of chunks) {
     bytes.set(digest, offset);

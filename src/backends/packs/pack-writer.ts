@@ -2,7 +2,7 @@
  * Everything that is written to a store goes through here, in order.
  *
  * Chunks fill an open block, records another; full blocks are appended to a pack. What is written belongs to a *group*, and a commit makes the
- * open group durable: write what is left of it, sync the pack, then one index transaction. While that runs the next group fills, so imports that
+ * open group durable: write what is left of it, sync the pack, then take it into the index. While that runs the next group fills, so imports that
  * come together share a commit. After any fault everything that is not yet durable fails together, and the pack is left behind.
  */
 import { copyBytes } from "../../bytes/collect.ts";
@@ -10,6 +10,7 @@ import { ByteWriter } from "../../bytes/byte-writer.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey, toB3Digest } from "../../castore/digest.ts";
+import { nextTurn } from "../../concurrency/next-turn.ts";
 import { NarborError } from "../../errors.ts";
 import { BlockBuilder, LARGE_CHUNK_BYTES } from "../../store/block-builder.ts";
 import type { IndexDatabase, IndexedBlock } from "./index-database.ts";
@@ -23,6 +24,8 @@ const RECORD_BLOCK_BYTES = 512 * 1024;
 /** A group that holds this much is committed though no one asks yet, which bounds its transaction and what it keeps in memory. */
 const GROUP_BYTES = 64 * 1024 * 1024;
 const GROUP_ROWS = 4096;
+/** Chunks that go into the index before the event loop has a turn: three milliseconds. */
+const ROWS_PER_TURN = 1024;
 
 /** What becomes durable together. */
 export interface Group {
@@ -206,7 +209,7 @@ export class PackWriter implements AsyncDisposable {
         this.#appender.flush();
         const blocks = await Promise.all(group.blocks);
         await this.#appender.sync();
-        this.#index.addBlocks(blocks);
+        await this.#addToIndex(blocks);
         for (const key of group.chunkKeys) this.#pendingChunks.delete(key);
         group.resolve();
         // Whoever writes for hours keeps its groups until the end, and need not keep what was in them.
@@ -217,6 +220,27 @@ export class PackWriter implements AsyncDisposable {
     }
     // In the same turn as the last look at `#commitWanted`, so that no wish falls between.
     this.#committing = undefined;
+  }
+
+  /**
+   * Chunks in steps, so that whoever reads need not wait for all of them; from the first record on in one, since the directories of a closure show all at
+   * once. In order: the index says up to where it has taken a pack in.
+   */
+  async #addToIndex(blocks: readonly IndexedBlock[]): Promise<void> {
+    let step: IndexedBlock[] = [];
+    let rows = 0;
+    let hasRecords = false;
+    for (const block of blocks) {
+      hasRecords ||= block.records.length > 0;
+      step.push(block);
+      rows += block.chunks.length;
+      if (hasRecords || rows < ROWS_PER_TURN) continue;
+      this.#index.addBlocks(step);
+      await nextTurn();
+      step = [];
+      rows = 0;
+    }
+    this.#index.addBlocks(step);
   }
 
   #sealChunks(): void {

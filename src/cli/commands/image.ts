@@ -40,7 +40,6 @@ interface JsonOption extends StoreOption {
   readonly json?: boolean;
 }
 
-
 export function addImageCommand(program: Command, signal: AbortSignal): void {
   const image = program.command("image").summary("container images: import, ls, inspect, describe, export, rm").description("Take container images in, show them, and give them out again: every layer byte for byte.");
   addImport(image, signal);
