@@ -154,6 +154,24 @@ describe("uploads", () => {
     expect(batched.maxInFlight).toBe(3);
   });
 
+  test("importNar() leaves the memory of a batch as it is until the service is done with it", async () => {
+    let blobs = 0;
+    const wrong: string[] = [];
+    const slow: ImportNarOptions["blobs"] = {
+      putMany: async (batch) => {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+        blobs += batch.length;
+        wrong.push(...batch.filter(({ digest, bytes }) => !Buffer.from(blake3(bytes)).equals(digest)).map(({ digest }) => hexes([digest]).join()));
+      },
+      put: () => Promise.reject(new Error("no file is that large")),
+    };
+    await using store = new MemoryStore();
+    const files = Object.fromEntries(Array.from({ length: 300 }, (_, index) => [`f${index}`, file(sampleBytes(60_000, index))]));
+    await importBytes(referenceNar(directory(files)), { blobs: slow, directories: store.directories });
+    expect(blobs).toBe(300);
+    expect(wrong).toEqual([]);
+  });
+
   test("importNar() keeps to the limit of bytes in memory, and reads no further while it is reached", async () => {
     const held: (() => void)[] = [];
     const recording = new RecordingStore({ beforePutMany: () => new Promise<void>((resolve) => held.push(resolve)) });
