@@ -6,17 +6,12 @@ export class BitReader {
   #bits = 0;
   #count = 0;
 
-  /** Append input. What was left of the input before is copied, so leave little of it. */
+  /** Append input, which is copied, as is what was left of the input before: leave little of it. */
   push(bytes: Uint8Array): void {
-    const left = this.#bytes.length - this.#offset;
-    if (left === 0) {
-      this.#bytes = bytes;
-    } else {
-      const joined = new Uint8Array(left + bytes.length);
-      joined.set(this.#bytes.subarray(this.#offset));
-      joined.set(bytes, left);
-      this.#bytes = joined;
-    }
+    const left = this.#bytes.subarray(this.#offset);
+    this.#bytes = new Uint8Array(left.length + bytes.length);
+    this.#bytes.set(left);
+    this.#bytes.set(bytes, left.length);
     this.#offset = 0;
   }
 

@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import { _NapiBindings as bindings } from "@cloudpss/zstd/napi";
 import { constants, createBrotliCompress, gzip } from "node:zlib";
 
+import { LentMemory } from "../bytes/lent-memory.ts";
 import { linkSignal } from "../concurrency/linked-signal.ts";
 import { mapConcurrent } from "../concurrency/map-concurrent.ts";
 import { BZIP2_BLOCK_BYTES } from "./bzip2-encoder.ts";
@@ -69,7 +70,7 @@ async function* encode(codec: Codec, level: number, reader: SourceReader, signal
       for (let bytes = await reader.read(); bytes !== undefined; bytes = await reader.read()) yield bytes;
       return;
     case "gzip":
-      return yield* encodePieces(reader, GZIP_MEMBER_BYTES, (piece) => gzipMember(piece, { level }));
+      return yield* encodePieces(reader, GZIP_MEMBER_BYTES, (piece) => gzipPiece(piece, level));
     case "br": {
       const params = { [constants.BROTLI_PARAM_QUALITY]: FASTEST, [constants.BROTLI_PARAM_LGWIN]: BROTLI_WINDOW_BITS };
       yield* throughZlib(createBrotliCompress({ params, chunkSize: ZLIB_CHUNK_BYTES }), reader, signal, (error) => error);
@@ -82,19 +83,25 @@ async function* encode(codec: Codec, level: number, reader: SourceReader, signal
       return;
     }
     case "zstd":
-      return yield* encodePieces(reader, ZSTD_FRAME_BYTES, (piece) => compressZstd(piece, level, true));
+      return yield* encodePieces(reader, ZSTD_FRAME_BYTES, (piece) => compressZstd(piece, level));
     case "bzip2":
-      return yield* encodePieces(reader, BZIP2_BLOCK_BYTES, (piece) => runBlock({ type: "compressBzip2" }, piece, true));
+      return yield* encodePieces(reader, BZIP2_BLOCK_BYTES, (piece) => runBlock({ type: "compressBzip2" }, piece));
   }
 }
 
 const gzipMember = promisify(gzip);
 
-/** Pieces that are each compressed to a stream of their own, in threads. */
+async function gzipPiece(piece: LentMemory, level: number): Promise<Uint8Array> {
+  const member = await gzipMember(piece.bytes, { level });
+  piece.release();
+  return member;
+}
+
+/** Pieces that are each compressed to a stream of their own, in threads. `encodePiece` gives its piece back. */
 async function* encodePieces(
   reader: SourceReader,
   size: number,
-  encodePiece: (piece: Uint8Array) => Promise<Uint8Array>,
+  encodePiece: (piece: LentMemory) => Promise<Uint8Array>,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   // The last byte of each waits until the next is there: without it, what comes before a failure would be a whole stream.
   let held: Uint8Array | undefined;
@@ -107,22 +114,24 @@ async function* encodePieces(
 }
 
 /** What `reader` reads in pieces of `size` bytes, the last one shorter; one without bytes when there is nothing to read. */
-async function* pieces(reader: SourceReader, size: number): AsyncGenerator<Uint8Array, void, undefined> {
-  let piece = new Uint8Array(size);
+async function* pieces(reader: SourceReader, size: number): AsyncGenerator<LentMemory, void, undefined> {
+  let piece = LentMemory.lend(size);
   let filled = 0;
   let isFirst = true;
   for (let bytes = await reader.read(); bytes !== undefined; bytes = await reader.read()) {
     for (let offset = 0; offset < bytes.length; ) {
       const part = bytes.subarray(offset, offset + size - filled);
-      piece.set(part, filled);
+      piece.bytes.set(part, filled);
       filled += part.length;
       offset += part.length;
       if (filled < size) continue;
       yield piece;
       isFirst = false;
-      piece = new Uint8Array(size);
+      piece = LentMemory.lend(size);
       filled = 0;
     }
   }
-  if (filled > 0 || isFirst) yield piece.subarray(0, filled);
+  if (filled === 0 && !isFirst) return piece.release();
+  piece.narrow(0, filled);
+  yield piece;
 }

@@ -8,12 +8,12 @@ export interface Decoder {
   /** Say that no more input comes. */
   end(): void;
   /**
-   * The next decoded bytes, some hundred KiB at most, in memory of their own. Undefined asks for input, or after
+   * The next decoded bytes, a MiB or so at most, which do not change before the next are asked for. Undefined asks for input, or after
    * `end()` says that the input was whole and everything of it is decoded.
    *
    * @throws NarborError `ERR_COMPRESSION_INVALID` or `ERR_LIMIT`; after that only `close()` may be called
    */
-  next(): Uint8Array<ArrayBuffer> | undefined;
+  next(): Uint8Array | undefined;
   /** Give back what the decoder holds. Must be called once, however it ended. */
   close(): void;
 }

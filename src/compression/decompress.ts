@@ -3,8 +3,8 @@ import { toHex } from "../bytes/text-encoding.ts";
 import { linkSignal } from "../concurrency/linked-signal.ts";
 import { isNarborError, NarborError } from "../errors.ts";
 import { type Codec, CODEC_MAGIC_BYTES, detectCodec } from "./codec.ts";
+import { decodeBrotli } from "./decode-brotli.ts";
 import { decodeInWorker } from "./decode-in-worker.ts";
-import { decodeWithZlib } from "./decode-with-zlib.ts";
 import { SourceReader } from "./source-reader.ts";
 
 export interface DecompressOptions {
@@ -19,7 +19,7 @@ export interface DecompressOptions {
 }
 
 /**
- * The bytes that `source` is the compressed form of. Can be read once.
+ * The bytes that `source` is the compressed form of. Can be read once; what is given out is valid until the next but one is asked for, as what `readFileBytes` gives.
  *
  * Reads and decodes at most a few MiB ahead of its reader, and holds no more than that beside what the format asks for to
  * look back on (zstd 128 MiB, xz 64 MiB at most). The source is closed on every way out. Its errors pass through.
@@ -64,12 +64,9 @@ async function* decode(codec: Codec, reader: SourceReader, signal: AbortSignal |
     case "none":
       for (let bytes = await reader.read(); bytes !== undefined; bytes = await reader.read()) yield bytes;
       return;
-    case "gzip":
     case "br":
-      return yield* decodeWithZlib(codec, reader, signal);
-    case "xz":
-    case "zstd":
-    case "bzip2":
+      return yield* decodeBrotli(reader, signal);
+    default:
       return yield* decodeInWorker(codec, reader, signal);
   }
 }

@@ -9,24 +9,24 @@ import { availableParallelism } from "node:os";
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 
+import type { LentMemory } from "../bytes/lent-memory.ts";
+import { deferred } from "../concurrency/deferred.ts";
 import { NarborError } from "../errors.ts";
-import type { WorkerCodec, WorkerMessage, WorkerRequest } from "./worker-protocol.ts";
+import type { WorkerAnswer, WorkerCodec, WorkerMessage, WorkerRequest } from "./worker-protocol.ts";
 
 /** How long a thread without work is kept. */
 const IDLE_MS = 10_000;
 
 /** Decoding of one input, in a thread. */
 export interface DecodeJob {
-  /** Decode some of `input`, or some more of what is there. Must not be called before the last call is answered. */
-  step(input: Uint8Array | undefined, isLast: boolean): Promise<StepOutput>;
+  /**
+   * Decode into `output` some of `input`, or some more of what is there. `output` comes back with what was decoded. Must not be called before the last call is answered.
+   *
+   * @returns whether there is more output to be had without input. `input` comes back when there is not
+   */
+  step(output: LentMemory, input: LentMemory | undefined, isLast: boolean): Promise<boolean>;
   /** Give back what the decoder holds. Must be called; may be called at any time, and again. */
   close(): void;
-}
-
-export interface StepOutput {
-  readonly output: readonly Uint8Array[];
-  /** Whether there is more output to be had without input. */
-  readonly hasMore: boolean;
 }
 
 const workers = new Set<CodecWorker>();
@@ -39,13 +39,16 @@ export function openDecodeJob(codec: WorkerCodec): DecodeJob {
   worker.hold();
   worker.post({ type: "open", job, codec });
   let isOpen = true;
+  let inputMemory: LentMemory | undefined;
   return {
-    step: (input, isLast) => {
-      if (!isOpen) return Promise.reject(new TypeError("The decoding is closed"));
-      const id = nextId++;
-      if (input === undefined) return worker.request({ type: "step", id, job, isLast });
-      const own = copyOf(input);
-      return worker.request({ type: "step", id, job, input: own, isLast }, [own.buffer]);
+    step: async (output, input, isLast) => {
+      if (!isOpen) throw new TypeError("The decoding is closed");
+      inputMemory = input ?? inputMemory;
+      const request = { type: "step", id: nextId++, job, output: output.bytes, ...(input && { input: input.bytes }), isLast } as const;
+      const answer = await worker.request("step", request, input === undefined ? [output.bytes.buffer] : [output.bytes.buffer, input.bytes.buffer]);
+      output.restore(answer.output, answer.length);
+      if (answer.input !== undefined) inputMemory?.restore(answer.input, 0);
+      return answer.hasMore;
     },
     close: () => {
       if (!isOpen) return;
@@ -57,36 +60,41 @@ export function openDecodeJob(codec: WorkerCodec): DecodeJob {
 }
 
 type BlockWork =
-  | { readonly type: "compressZstd" | "shrinkZstd"; readonly level: number }
+  | { readonly type: "compressZstd"; readonly level: number }
   | { readonly type: "decompressZstd"; readonly size: number }
   | { readonly type: "hashZstd"; readonly lengths: readonly number[] }
   | { readonly type: "compressBzip2" };
 
 /**
- * Compress, decompress or hash one block in a thread.
+ * Compress, decompress or hash one block in a thread. The memory is given back.
  *
- * @param isOurs whether the bytes go to the thread themselves, and with them what else is in their buffer; others are copied
+ * @returns what became of it, in memory of its own
  */
-export async function runBlock(work: BlockWork, bytes: Uint8Array, isOurs = false): Promise<Uint8Array> {
-  const own = isOurs ? (bytes as Uint8Array<ArrayBuffer>) : copyOf(bytes);
-  const worker = workerForBlock();
-  worker.hold();
-  try {
-    const { output } = await worker.request({ ...work, id: nextId++, bytes: own }, [own.buffer]);
-    const [result] = output;
-    if (result === undefined) throw new TypeError("A codec worker answered without a result");
-    return result;
-  } finally {
-    worker.release();
-  }
+export async function runBlock(work: BlockWork, memory: LentMemory): Promise<Uint8Array> {
+  const { bytes } = memory;
+  const answer = await onWorkerForBlock(async (worker) => await worker.request("block", { ...work, id: nextId++, bytes }, [bytes.buffer]));
+  memory.restore(answer.memory, 0);
+  memory.release();
+  return answer.bytes;
 }
 
-/**
- * Bytes that can be handed to a thread: the caller's may be part of a larger buffer, which would be lost or sent as a whole.
- * Not `slice()`, which on a Buffer makes no copy.
- */
-function copyOf(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(bytes);
+/** Do something with bytes in a thread, where they are. When this rejects, the memory is lost. */
+export async function runInPlace(work: { readonly type: "shrinkZstd"; readonly level: number }, memory: LentMemory): Promise<void> {
+  const { bytes } = memory;
+  const answer = await onWorkerForBlock(async (worker) => await worker.request("inPlace", { ...work, id: nextId++, bytes }, [bytes.buffer]));
+  memory.restore(answer.memory, answer.length);
+}
+
+async function onWorkerForBlock<T>(work: (worker: CodecWorker) => Promise<T>): Promise<T> {
+  const worker = workerForBlock();
+  worker.hold();
+  worker.blocks++;
+  try {
+    return await work(worker);
+  } finally {
+    worker.blocks--;
+    worker.release();
+  }
 }
 
 /** Threads and jobs there are now. For tests and metrics. */
@@ -96,7 +104,7 @@ export function workerPoolState(): { readonly workers: number; readonly jobs: nu
 
 /** One that is at work, and has nothing to go on with then, need not be woken up: on a virtual machine that takes a tenth of a millisecond of ours. */
 function workerForBlock(): CodecWorker {
-  for (const worker of workers) if (worker.load === 1) return worker;
+  for (const worker of workers) if (worker.load === 1 && worker.blocks === 1) return worker;
   return leastLoadedWorker();
 }
 
@@ -123,7 +131,8 @@ function startThread(): Worker {
 type AnsweredRequest = Extract<WorkerRequest, { id: number }>;
 
 interface PendingAnswer {
-  readonly resolve: (output: StepOutput) => void;
+  readonly type: WorkerAnswer["type"];
+  readonly resolve: (answer: WorkerAnswer) => void;
   readonly reject: (error: unknown) => void;
 }
 
@@ -131,6 +140,8 @@ class CodecWorker {
   readonly #thread = startThread();
   readonly #pending = new Map<number, PendingAnswer>();
   #failure: NarborError | undefined;
+  /** Blocks among what it has to do. */
+  blocks = 0;
   #load = 0;
   #idle: NodeJS.Timeout | undefined;
   #isStopping = false;
@@ -163,13 +174,14 @@ class CodecWorker {
     this.#thread.postMessage(request, transfer);
   }
 
-  request(request: AnsweredRequest, transfer: readonly ArrayBuffer[] = []): Promise<StepOutput> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    return new Promise((resolve, reject) => {
-      if (this.#pending.size === 0) this.#thread.ref();
-      this.#pending.set(request.id, { resolve, reject });
-      this.post(request, transfer);
-    });
+  /** @param type of the answer */
+  async request<T extends WorkerAnswer["type"]>(type: T, request: AnsweredRequest, transfer: readonly ArrayBuffer[] = []): Promise<Extract<WorkerAnswer, { type: T }>> {
+    if (this.#failure !== undefined) throw this.#failure;
+    const { promise, resolve, reject } = deferred<WorkerAnswer>();
+    if (this.#pending.size === 0) this.#thread.ref();
+    this.#pending.set(request.id, { type, resolve, reject });
+    this.post(request, transfer);
+    return (await promise) as Extract<WorkerAnswer, { type: T }>;
   }
 
   #receive(message: WorkerMessage): void {
@@ -181,8 +193,9 @@ class CodecWorker {
     const pending = this.#pending.get(message.id);
     this.#pending.delete(message.id);
     if (this.#pending.size === 0) this.#thread.unref();
-    if (message.type === "output") pending?.resolve(message);
-    else pending?.reject(message.code === undefined ? new Error(message.message) : new NarborError(message.code, message.message));
+    if (message.type === "error") pending?.reject(message.code === undefined ? new Error(message.message) : new NarborError(message.code, message.message));
+    else if (message.type === pending?.type) pending.resolve(message);
+    else pending?.reject(new TypeError(`A codec worker answered with a ${message.type}`));
   }
 
   #stop(): void {

@@ -2,34 +2,41 @@
 import type { ErrorCode } from "../errors.ts";
 import type { Codec } from "./codec.ts";
 
-/** The codecs decoded in a worker. Gzip and brotli are decoded by node:zlib, which has threads of its own. */
-export type WorkerCodec = Extract<Codec, "xz" | "zstd" | "bzip2">;
+/** The codecs decoded in a worker. Brotli is decoded by node:zlib, which has threads of its own: a few of its bytes may become any number, and only there they need not do so at once. */
+export type WorkerCodec = Exclude<Codec, "none" | "br">;
 
 export type WorkerRequest =
   /** Begin to decode. `job` is the main thread's name for it. */
   | { readonly type: "open"; readonly job: number; readonly codec: WorkerCodec }
-  /** Decode some more: from `input` (only when the last answer was not `hasMore`), or of what is there. */
-  | { readonly type: "step"; readonly id: number; readonly job: number; readonly input?: Uint8Array; readonly isLast: boolean }
+  /** Decode some more into `output`: from `input` (only when the last answer was not `hasMore`), or of what is there. */
+  | { readonly type: "step"; readonly id: number; readonly job: number; readonly output: Uint8Array<ArrayBuffer>; readonly input?: Uint8Array<ArrayBuffer>; readonly isLast: boolean }
   /** Forget a job, wherever it is. */
   | { readonly type: "close"; readonly job: number }
   /** End the thread. */
   | { readonly type: "end" }
-  | { readonly type: "compressZstd"; readonly id: number; readonly bytes: Uint8Array; readonly level: number }
-  /** Answered with the bytes themselves when a frame of them is not shorter. */
-  | { readonly type: "shrinkZstd"; readonly id: number; readonly bytes: Uint8Array; readonly level: number }
-  | { readonly type: "decompressZstd"; readonly id: number; readonly bytes: Uint8Array; readonly size: number }
+  | { readonly type: "compressZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly level: number }
+  /** Done in place, and answered with the memory, and how many bytes are at its beginning then. */
+  | { readonly type: "shrinkZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly level: number }
+  | { readonly type: "decompressZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly size: number }
   /** Answered with the BLAKE3 of each of the pieces that the decompressed bytes are, one behind the other. */
-  | { readonly type: "hashZstd"; readonly id: number; readonly bytes: Uint8Array; readonly lengths: readonly number[] }
-  | { readonly type: "compressBzip2"; readonly id: number; readonly bytes: Uint8Array };
+  | { readonly type: "hashZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly lengths: readonly number[] }
+  | { readonly type: "compressBzip2"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer> };
+
+/** What is answered when nothing went wrong. */
+export type WorkerAnswer =
+  /** `length` bytes of output, and the memory that it was given; `hasMore`: there is more to be had without input, otherwise the memory of the last input comes back too. */
+  | { readonly type: "step"; readonly id: number; readonly length: number; readonly output: ArrayBuffer; readonly input: ArrayBuffer | undefined; readonly hasMore: boolean }
+  /** `bytes` in memory of their own, and the memory of what came. */
+  | { readonly type: "block"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly memory: ArrayBuffer }
+  | { readonly type: "inPlace"; readonly id: number; readonly memory: ArrayBuffer; readonly length: number };
 
 export type WorkerMessage =
-  /** `hasMore`: there is more output to be had without input. */
-  | { readonly type: "output"; readonly id: number; readonly output: readonly Uint8Array[]; readonly hasMore: boolean }
+  | WorkerAnswer
   | { readonly type: "error"; readonly id: number; readonly code: ErrorCode | undefined; readonly message: string }
   /** This worker holds memory that only its end gives back: finish its jobs, and give it no more. */
   | { readonly type: "retire" };
 
 /** The most input of one step. */
 export const STEP_INPUT_BYTES = 256 * 1024;
-/** A step ends when it has this much output; decoders may put some hundred KiB on top. */
-export const STEP_OUTPUT_BYTES = 256 * 1024;
+/** The most output of one step. */
+export const STEP_OUTPUT_BYTES = 512 * 1024;

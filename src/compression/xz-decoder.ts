@@ -61,11 +61,13 @@ export async function openXzDecoder(): Promise<Decoder> {
   return new XzDecoder(idle.pop() ?? (await loadInstance()));
 }
 
+const NO_BYTES = new Uint8Array(0);
+
 class XzDecoder implements Decoder {
   readonly #xz: XzExports;
   readonly #context: number;
   readonly #bufferSize: number;
-  #input: Uint8Array = new Uint8Array(0);
+  #input: Uint8Array = NO_BYTES;
   #ended = false;
   #finished = false;
   /** Bytes decoded so far, to tell what is not xz at all from what comes after it. */
@@ -88,8 +90,11 @@ class XzDecoder implements Decoder {
   next(): Uint8Array<ArrayBuffer> | undefined {
     while (!this.#finished) {
       if (this.#field(FIELD.inputPosition) === this.#field(FIELD.inputSize)) {
-        if (this.#input.length === 0 && !this.#ended) return undefined;
-        // Supplying nothing says that the input has ended.
+        if (this.#input.length === 0) {
+          if (!this.#ended) return undefined;
+          // Supplying nothing says that the input has ended. What was the input before may be gone.
+          this.#input = NO_BYTES;
+        }
         this.#supply(this.#input.subarray(0, this.#bufferSize));
         this.#input = this.#input.subarray(this.#bufferSize);
       }

@@ -2,7 +2,6 @@
 import { _NapiBindings as bindings } from "@cloudpss/zstd/napi";
 
 import { asBuffer } from "../bytes/as-buffer.ts";
-import { concatBytes } from "../bytes/collect.ts";
 import { NarborError } from "../errors.ts";
 import { ZstdDecoder } from "./zstd-decoder.ts";
 import { parseZstdFrameHeader } from "./zstd-frames.ts";
@@ -20,6 +19,27 @@ let kept: { readonly level: number; readonly context: InstanceType<typeof bindin
  * @param level -131072 to 22; 1 and 3 are sensible
  */
 export function compressZstdSync(bytes: Uint8Array, level: number): Uint8Array<ArrayBuffer> {
+  const parts = compressToParts(bytes, level);
+  const frame = new Uint8Array(sumOfLengths(parts));
+  copyParts(parts, frame);
+  return frame;
+}
+
+/**
+ * Compress bytes in place.
+ *
+ * @returns bytes of the frame that stands where they stood, or, where it would not be shorter, of them: then they are as they were
+ */
+export function shrinkZstdSync(bytes: Uint8Array, level: number): number {
+  const parts = compressToParts(bytes, level);
+  const length = sumOfLengths(parts);
+  if (length >= bytes.length) return bytes.length;
+  copyParts(parts, bytes);
+  return length;
+}
+
+/** A frame that tells its size, in pieces of memory of the library's. */
+function compressToParts(bytes: Uint8Array, level: number): readonly Uint8Array[] {
   if (!Number.isInteger(level) || level < MIN_LEVEL || level > MAX_LEVEL) throw new RangeError(`${level} is not a level of zstd`);
   const context = kept?.level === level ? kept.context : new bindings.Compressor(level);
   // A context that throws is not to be used again.
@@ -28,22 +48,34 @@ export function compressZstdSync(bytes: Uint8Array, level: number): Uint8Array<A
   context.data(asBuffer(bytes), (part) => parts.push(part));
   context.end((part) => parts.push(part));
   kept = { level, context };
-  return withContentSize(concatBytes(parts), bytes.length);
+  return withContentSize(parts, bytes.length);
 }
 
 /**
  * A stream's context does not know the size when it writes the header (unless there is nothing to compress). Put it
  * there, so that a decoder knows how much memory to take, and takes no window larger than the block.
  */
-function withContentSize(frame: Uint8Array, size: number): Uint8Array<ArrayBuffer> {
-  if (parseZstdFrameHeader(frame).contentBytes !== undefined) return new Uint8Array(frame);
+function withContentSize([first, ...others]: readonly Uint8Array[], size: number): readonly Uint8Array[] {
+  if (first === undefined) throw new TypeError("zstd made no frame");
+  if (parseZstdFrameHeader(first).contentBytes !== undefined) return [first, ...others];
   // Magic, descriptor and window are six bytes; 2 in the descriptor's upper bits adds a size of four.
-  const sized = new Uint8Array(frame.length + 4);
-  sized.set(frame.subarray(0, 6));
-  sized[4] = (frame[4] ?? 0) | 0x80;
-  new DataView(sized.buffer).setUint32(6, size, true);
-  sized.set(frame.subarray(6), 10);
-  return sized;
+  const head = new Uint8Array(10);
+  head.set(first.subarray(0, 6));
+  head[4] = (first[4] ?? 0) | 0x80;
+  new DataView(head.buffer).setUint32(6, size, true);
+  return [head, first.subarray(6), ...others];
+}
+
+function sumOfLengths(parts: readonly Uint8Array[]): number {
+  return parts.reduce((sum, { length }) => sum + length, 0);
+}
+
+function copyParts(parts: readonly Uint8Array[], target: Uint8Array): void {
+  let offset = 0;
+  for (const part of parts) {
+    target.set(part, offset);
+    offset += part.length;
+  }
 }
 
 /**
@@ -59,7 +91,8 @@ export function decompressZstdSync(bytes: Uint8Array, expectedSize: number): Uin
   if (contentBytes === undefined && windowBytes > Math.max(expectedSize, MAX_UNSIZED_WINDOW_BYTES)) {
     throw new NarborError("ERR_LIMIT", `Cannot decompress zstd: the frame asks for a window of ${windowBytes} bytes to give ${expectedSize}`);
   }
-  const content = new Uint8Array(expectedSize);
+  // Not zeroed: all of it is written, or none of it is given out.
+  const content = new Uint8Array(Buffer.allocUnsafeSlow(expectedSize).buffer);
   const decoder = new ZstdDecoder();
   try {
     decoder.push(bytes);

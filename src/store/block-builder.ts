@@ -1,5 +1,5 @@
 /** Small chunks become blocks: many together, so that they compress well, and those of an archive so that a block is a piece of it where that is possible. */
-import { ByteWriter } from "../bytes/byte-writer.ts";
+import { LentMemory } from "../bytes/lent-memory.ts";
 import type { ChunkEntry } from "../castore/blob-block.ts";
 import { MAX_BLOCK_CHUNKS } from "../castore/block-writer.ts";
 import { toB3Digest } from "../castore/digest.ts";
@@ -15,15 +15,19 @@ export const LARGE_CHUNK_BYTES = 128 * 1024;
  */
 const MIN_RUN_BYTES = 64 * 1024;
 
+/** Less than this is copied out of the memory for a whole block. */
+const SMALL_BLOCK_BYTES = BLOCK_BYTES / 4;
+
 /** A block before it is compressed. */
 export interface BuiltBlock {
-  /** In memory of their own. */
-  readonly raw: Uint8Array<ArrayBuffer>;
+  /** The taker's, to be given back. */
+  readonly raw: LentMemory;
   readonly chunks: readonly ChunkEntry[];
 }
 
 export class BlockBuilder {
-  readonly #bytes = new ByteWriter(BLOCK_BYTES);
+  #memory = LentMemory.lend(BLOCK_BYTES);
+  #length = 0;
   #entries: ChunkEntry[] = [];
   /** Whether the block is a piece of an archive, and whether the archive's last chunk went there. */
   #hasFraming = false;
@@ -36,19 +40,19 @@ export class BlockBuilder {
    */
   isFullFor(length: number, framing: Uint8Array | undefined): boolean {
     if (this.#entries.length === 0) return false;
-    if (this.#bytes.length + length + (framing?.length ?? 0) > BLOCK_BYTES || this.#entries.length + 2 > MAX_BLOCK_CHUNKS) return true;
+    if (this.#length + length + (framing?.length ?? 0) > BLOCK_BYTES || this.#entries.length + 2 > MAX_BLOCK_CHUNKS) return true;
     const isContinued = this.#isContinued && framing !== undefined;
-    return this.#hasFraming && !isContinued && length > 0 && this.#bytes.length >= MIN_RUN_BYTES;
+    return this.#hasFraming && !isContinued && length > 0 && this.#length >= MIN_RUN_BYTES;
   }
 
   /** Add a chunk smaller than `LARGE_CHUNK_BYTES`, whose bytes are copied. */
   add(entry: ChunkEntry, bytes: Uint8Array, framing: Uint8Array | undefined): void {
     if (framing !== undefined) {
-      this.#bytes.writeBytes(framing);
+      this.#write(framing);
       this.#entries.push({ digest: toB3Digest(blake3(framing)), length: framing.length, isFraming: true });
       this.#hasFraming = true;
     }
-    this.#bytes.writeBytes(bytes);
+    this.#write(bytes);
     this.#entries.push(entry);
     if (bytes.length > 0) this.#isContinued = true;
   }
@@ -61,16 +65,28 @@ export class BlockBuilder {
   /** The block, unless there is nothing in it; the next begins. */
   take(): BuiltBlock | undefined {
     if (this.#entries.length === 0) return undefined;
-    const block = { raw: this.#bytes.take(), chunks: this.#entries };
-    this.#entries = [];
-    this.#hasFraming = false;
+    const block = { raw: this.#takeMemory(), chunks: this.#entries };
+    this.clear();
     return block;
   }
 
   /** Forget what is in it. */
   clear(): void {
-    this.#bytes.clear();
+    this.#length = 0;
     this.#entries = [];
     this.#hasFraming = false;
+  }
+
+  #write(bytes: Uint8Array): void {
+    this.#memory.bytes.set(bytes, this.#length);
+    this.#length += bytes.length;
+  }
+
+  #takeMemory(): LentMemory {
+    const memory = this.#memory;
+    if (this.#length < SMALL_BLOCK_BYTES) return LentMemory.copyOf(memory.bytes.subarray(0, this.#length));
+    this.#memory = LentMemory.lend(BLOCK_BYTES);
+    memory.narrow(0, this.#length);
+    return memory;
   }
 }

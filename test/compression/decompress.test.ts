@@ -5,6 +5,7 @@ import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 
 import type { Codec } from "../../src/compression/codec.ts";
+import { compress } from "../../src/compression/compress.ts";
 import { decompress } from "../../src/compression/decompress.ts";
 import { workerPoolState } from "../../src/compression/worker-pool.ts";
 import { compressZstdSync } from "../../src/compression/zstd.ts";
@@ -60,6 +61,18 @@ describe.for(COMPRESSED_CODECS)("decompress() of %s", (codec) => {
     const empty = new Uint8Array(0);
     const chunks = chunked(smallCompressed(codec), 50).flatMap((chunk) => [empty, chunk, empty]);
     expectBytes(await decompressed([empty, ...chunks]), SMALL);
+  });
+
+  test("gives out what is there until the next but one is asked for", async () => {
+    const many = randomBytes(3_000_000);
+    const pieces: Buffer[] = [];
+    let before: Uint8Array | undefined;
+    for await (const piece of decompress(compress(sourceOf(many), codec))) {
+      if (before !== undefined) pieces.push(Buffer.from(before));
+      before = piece;
+    }
+    expectBytes(Buffer.concat([...pieces, before ?? Buffer.alloc(0)]), many);
+    expect(pieces.length).toBeGreaterThan(4);
   });
 
   test("leaves the source's chunks as they are", async () => {

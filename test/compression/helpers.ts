@@ -74,7 +74,8 @@ export function chunked(bytes: Uint8Array, size: number): Uint8Array[] {
 /** All that decompressing `chunks` gives. */
 export async function decompressed(chunks: readonly Uint8Array[], options?: DecompressOptions): Promise<Buffer> {
   const output: Uint8Array[] = [];
-  for await (const bytes of decompress(sourceOf(...chunks), options)) output.push(bytes);
+  // Its memory is used again.
+  for await (const bytes of decompress(sourceOf(...chunks), options)) output.push(new Uint8Array(bytes));
   return Buffer.concat(output);
 }
 

@@ -29,7 +29,8 @@ export function cuts(bytes: Uint8Array): (readonly [name: string, pieces: Uint8A
 /** All of a stream, in one. */
 export async function collect(source: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
-  for await (const piece of source) pieces.push(piece);
+  // Many a source uses its memory again.
+  for await (const piece of source) pieces.push(new Uint8Array(piece));
   return Buffer.concat(pieces);
 }
 

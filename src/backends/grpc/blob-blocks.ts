@@ -5,6 +5,7 @@ import type { BlobRef } from "../../castore/blob-service.ts";
 import { blobRefKey, toSmallBlob } from "../../castore/blob-service.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { B3Digest } from "../../castore/digest.ts";
+import { LentMemory } from "../../bytes/lent-memory.ts";
 import { decompressZstd } from "../../compression/zstd.ts";
 import { isNarborError, NarborError } from "../../errors.ts";
 import { StoreService } from "../../proto/gen/narbor/store/v1/rpc_store_pb.ts";
@@ -98,7 +99,7 @@ async function* readPieces(core: GrpcCore, blobs: readonly WantedBlob[], options
 /** Off the main thread, which has the blobs to hash and whatever becomes of them. */
 async function contentOf({ codec, bytes, size }: BlobBlock, core: GrpcCore): Promise<Uint8Array> {
   try {
-    return codec === "stored" ? bytes : await decompressZstd(bytes, size);
+    return codec === "stored" ? bytes : await decompressZstd(LentMemory.copyOf(bytes), size);
   } catch (error) {
     throw isNarborError(error) ? notAsItSays(core, error) : error;
   }

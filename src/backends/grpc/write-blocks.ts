@@ -1,5 +1,5 @@
 /** Blobs to a Narbor server in blocks that it stores as they come: compressed, many small ones in each, and of large ones only the pieces that it does not have. */
-import { copyBytes } from "../../bytes/collect.ts";
+import { LentMemory } from "../../bytes/lent-memory.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { BlobRef, SmallBlob } from "../../castore/blob-service.ts";
 import { toSmallBlob } from "../../castore/blob-service.ts";
@@ -31,9 +31,13 @@ const GROUPS_AHEAD = 2;
 
 /** A block before it is compressed. */
 interface RawBlock extends Pick<WrittenBlock, "chunks" | "piece"> {
-  readonly raw: Uint8Array;
-  /** Whether the bytes are in a buffer of their own that no one else uses. */
-  readonly isOurs: boolean;
+  /** Its bytes, to be given back, where they are lent, when they are sent. */
+  readonly raw: Uint8Array | LentMemory;
+}
+
+/** A block that is to be sent, and where its bytes are. */
+interface ReadyBlock extends WrittenBlock {
+  readonly memory?: LentMemory;
 }
 
 /**
@@ -57,14 +61,14 @@ export async function writeSmallBlobs(
 /** Store a blob as it comes. */
 export async function writeBlob(core: GrpcCore, content: HashedContent, compression: BlockCompression, options?: CallOptions): Promise<B3Digest> {
   let blob: B3Digest | undefined;
-  const cutPieces = mapItems(cutStream(content.bytes), (piece) => toSmallBlob(copyBytes(piece)));
+  const cutPieces = mapItems(cutStream(content.bytes), (piece) => ({ size: piece.length, chunks: [toEntry(toSmallBlob(piece))], raw: LentMemory.copyOf(piece) }));
   const groups = mapConcurrent(batched(cutPieces, GROUP_BYTES, GROUP_COUNT), GROUPS_AHEAD, async (group) => {
-    const blocks = group.map(({ bytes, ...piece }) => ({ raw: bytes, isOurs: true, chunks: [toEntry(piece)] }));
+    const blocks = group.map(({ chunks, raw }) => ({ chunks, raw }));
     const known = await findKnown(core, blocks.flatMap(({ chunks }) => chunks), options);
     return await Promise.all(blocks.map((block) => compressUnlessKnown(block, known, compression)));
   });
-  async function* pieces(): AsyncGenerator<WrittenBlock, void, undefined> {
-    let held: WrittenBlock | undefined;
+  async function* pieces(): AsyncGenerator<ReadyBlock, void, undefined> {
+    let held: ReadyBlock | undefined;
     let isFirst = true;
     for await (const blocks of groups) {
       for (const block of blocks) {
@@ -86,8 +90,15 @@ export async function writeBlob(core: GrpcCore, content: HashedContent, compress
   return blob;
 }
 
-async function send(core: GrpcCore, blocks: AsyncIterable<WrittenBlock>, options: CallOptions | undefined): Promise<void> {
-  await core.channel.clientStream(writeBlocks, mapItems(blocks, writtenBlockToProto), options);
+async function send(core: GrpcCore, blocks: AsyncIterable<ReadyBlock>, options: CallOptions | undefined): Promise<void> {
+  async function* messages(): AsyncGenerator<ReturnType<typeof writtenBlockToProto>, void, undefined> {
+    for await (const { memory, ...block } of blocks) {
+      yield writtenBlockToProto(block);
+      // The next is asked for when this one has been encoded.
+      memory?.release();
+    }
+  }
+  await core.channel.clientStream(writeBlocks, messages(), options);
 }
 
 function blocksOf(blobs: readonly SmallBlob[], missing: ReadonlySet<string>): readonly RawBlock[] {
@@ -96,7 +107,7 @@ function blocksOf(blobs: readonly SmallBlob[], missing: ReadonlySet<string>): re
   const blocks: RawBlock[] = [];
   const take = (): void => {
     const block = builder.take();
-    if (block !== undefined) blocks.push({ ...block, isOurs: true });
+    if (block !== undefined) blocks.push(block);
   };
   for (const blob of blobs) {
     // Each once, should one come twice.
@@ -115,8 +126,8 @@ function blocksOf(blobs: readonly SmallBlob[], missing: ReadonlySet<string>): re
 
 function cut(blob: SmallBlob): readonly RawBlock[] {
   const pieces = [...cutBlob(blob.bytes)];
-  if (pieces.length === 1) return [{ raw: blob.bytes, isOurs: false, chunks: [toEntry(blob)] }];
-  return pieces.map((raw, index) => ({ raw, isOurs: false, chunks: [toEntry(toSmallBlob(raw))], piece: index === pieces.length - 1 ? blob.digest : "more" }));
+  if (pieces.length === 1) return [{ raw: blob.bytes, chunks: [toEntry(blob)] }];
+  return pieces.map((raw, index) => ({ raw, chunks: [toEntry(toSmallBlob(raw))], piece: index === pieces.length - 1 ? blob.digest : "more" }));
 }
 
 function toEntry({ digest, size }: BlobRef): ChunkEntry {
@@ -130,14 +141,16 @@ async function findKnown(core: GrpcCore, chunks: readonly ChunkEntry[], options:
   return new Set(chunks.map(({ digest }) => digestKey(digest)).filter((key) => !missing.has(key)));
 }
 
-async function compressUnlessKnown({ raw, isOurs, ...block }: RawBlock, known: ReadonlySet<string>, compression: BlockCompression): Promise<WrittenBlock> {
+async function compressUnlessKnown({ raw, ...block }: RawBlock, known: ReadonlySet<string>, compression: BlockCompression): Promise<ReadyBlock> {
   const isKnown = block.chunks.every(({ digest }) => known.has(digestKey(digest)));
-  return isKnown ? block : { ...block, content: await compress(raw, isOurs, compression) };
+  if (isKnown && raw instanceof LentMemory) raw.release();
+  return isKnown ? block : { ...block, ...(await compress(raw, compression)) };
 }
 
-async function compress(raw: Uint8Array, isOurs: boolean, compression: BlockCompression): Promise<BlockContent> {
-  const size = raw.length;
-  if (compression === "none") return { codec: "stored", bytes: raw, size };
-  const bytes = await shrinkZstd(isOurs ? raw : copyBytes(raw), compression);
-  return { codec: bytes.length < size ? "zstd" : "stored", bytes, size };
+async function compress(raw: Uint8Array | LentMemory, compression: BlockCompression): Promise<{ readonly content: BlockContent; readonly memory?: LentMemory }> {
+  if (compression === "none" && raw instanceof Uint8Array) return { content: { codec: "stored", bytes: raw, size: raw.length } };
+  const memory = raw instanceof LentMemory ? raw : LentMemory.copyOf(raw);
+  const size = memory.bytes.length;
+  if (compression !== "none") await shrinkZstd(memory, compression);
+  return { content: { codec: memory.bytes.length < size ? "zstd" : "stored", bytes: memory.bytes, size }, memory };
 }

@@ -1,6 +1,7 @@
 /** Blocks that a client has made: each is verified, and stored as it came. */
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import { collectBytes, concatBytes } from "../../bytes/collect.ts";
+import { LentMemory } from "../../bytes/lent-memory.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { BlobService } from "../../castore/blob-service.ts";
 import type { BlockCompression, BlockContent, BlockWriter, WrittenBlock } from "../../castore/block-writer.ts";
@@ -64,7 +65,7 @@ export class PacksBlockWriter implements BlockWriter {
     if (content?.codec === "zstd" && piece === undefined) {
       // What no one needs here stays in the thread: it would all be garbage here.
       checkFrame(content);
-      checkDigests(chunks, await hashZstd(content.bytes, chunks.map(({ length }) => length)));
+      checkDigests(chunks, await hashZstd(LentMemory.copyOf(content.bytes), chunks.map(({ length }) => length)));
       return { stored: content.bytes, rawLength: content.size, chunks, open: async () => await contentOf(content) };
     }
     const bytes = content === undefined ? await this.#readKnown(chunks, options) : await contentOf(content);
@@ -134,7 +135,7 @@ async function contentOf(content: BlockContent): Promise<Uint8Array> {
   if (content.codec === "stored") return content.bytes;
   checkFrame(content);
   // In a thread: what broken frames leave behind there goes with it.
-  return await decompressZstd(content.bytes, content.size);
+  return await decompressZstd(LentMemory.copyOf(content.bytes), content.size);
 }
 
 function checkFrame({ bytes }: BlockContent): void {

@@ -7,6 +7,7 @@ import type { FileHandle } from "node:fs/promises";
 import { open, unlink } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import pLimit from "p-limit";
+import type { LentMemory } from "../../bytes/lent-memory.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { BlockCompression } from "../../castore/block-writer.ts";
 import { shrinkZstd } from "../../compression/zstd.ts";
@@ -20,8 +21,8 @@ import type { StoreRecord } from "./record-format.ts";
 /** A block to be written. */
 export interface NewBlock {
   readonly kind: BlockKind;
-  /** Its bytes, in a buffer that no one else uses. */
-  readonly raw: Uint8Array;
+  /** Its bytes, to be given back when they are written. */
+  readonly raw: LentMemory;
   readonly chunks: readonly ChunkEntry[];
   readonly records: readonly StoreRecord[];
 }
@@ -47,6 +48,8 @@ const PACK_BYTES = 1024 * 1024 * 1024;
 
 interface QueuedBlock extends Omit<NewBlock, "raw"> {
   readonly rawLength: number;
+  /** Where its bytes are as they are written, to be given back then. */
+  readonly memory?: LentMemory;
   /** Its bytes as they are written. */
   readonly stored: Promise<Uint8Array>;
   readonly resolve: (written: IndexedBlock) => void;
@@ -85,15 +88,17 @@ export class PackAppender {
 
   /** Append a block; resolves when it is written, which is not yet durable, and may take a `flush`. After one has failed, so do all that follow. */
   append({ raw, ...block }: NewBlock): Promise<IndexedBlock> {
-    const rawLength = raw.length;
-    const stored = this.#compression === "none" || rawLength < COMPRESSED_FROM_BYTES ? Promise.resolve(raw) : this.#compress(raw, this.#compression);
+    const rawLength = raw.bytes.length;
+    const isKept = this.#compression === "none" || rawLength < COMPRESSED_FROM_BYTES;
+    const stored = isKept ? Promise.resolve(raw.bytes) : this.#compress(raw, this.#compression as number);
     // A commit waits for it; until then a rejection must not count as unhandled.
     stored.catch(() => undefined);
-    return this.#enqueue({ ...block, rawLength, stored });
+    return this.#enqueue({ ...block, rawLength, stored, memory: raw });
   }
 
-  async #compress(raw: Uint8Array, level: number): Promise<Uint8Array> {
-    return await this.#compressors(async () => await shrinkZstd(raw, level));
+  async #compress(raw: LentMemory, level: number): Promise<Uint8Array> {
+    await this.#compressors(async () => await shrinkZstd(raw, level));
+    return raw.bytes;
   }
 
   /** The same of a block that someone else has compressed. */
@@ -151,7 +156,10 @@ export class PackAppender {
       try {
         if (this.#failure !== undefined) throw this.#failure.error;
         const written = await this.#writeBatch(blocks);
-        for (const [index, { resolve }] of blocks.entries()) resolve(written[index] as IndexedBlock);
+        for (const [index, { memory, resolve }] of blocks.entries()) {
+          memory?.release();
+          resolve(written[index] as IndexedBlock);
+        }
       } catch (error) {
         this.#failure ??= { error };
         for (const { reject } of blocks) reject(error);

@@ -5,6 +5,7 @@ import type { FileHandle } from "node:fs/promises";
 import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
+import { LentMemory } from "../../bytes/lent-memory.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
 import { decompressZstd } from "../../compression/zstd.ts";
 import { NarborError } from "../../errors.ts";
@@ -110,7 +111,7 @@ export class PackFiles implements AsyncDisposable {
 
   /** A block's bytes as they lie in the pack, verified to be those that were written. @throws NarborError ERR_DATA_LOSS */
   async readStored(name: string, offset: number, length: number): Promise<StoredBlock> {
-    const { header, stored } = await this.#readStored(name, offset, length);
+    const { header, stored } = await this.#readStored(name, offset, Buffer.allocUnsafeSlow(length));
     if (!equalBytes(blake3(stored), header.storedDigest)) throw damaged(name, offset, "its bytes are not those that were stored");
     return { header, stored };
   }
@@ -128,16 +129,20 @@ export class PackFiles implements AsyncDisposable {
   }
 
   async #loadBlock(name: string, offset: number, length: number): Promise<Uint8Array> {
-    const { header, stored } = await this.#readStored(name, offset, length);
-    // No one needs them any more.
-    return await decodeStored(name, offset, header, stored, true);
+    const memory = LentMemory.lend(length);
+    const { header, stored } = await this.#readStored(name, offset, memory.bytes);
+    // Those are kept where they are.
+    if (header.codec === "stored") return checkStored(name, offset, header, stored);
+    memory.narrow(length - header.storedLength, length);
+    return await decompressStored(name, offset, header, memory);
   }
 
-  async #readStored(name: string, offset: number, length: number): Promise<StoredBlock> {
-    const bytes = await this.#read(name, offset, length);
+  /** @param bytes memory for the whole block */
+  async #readStored(name: string, offset: number, bytes: Uint8Array): Promise<StoredBlock> {
+    await this.#readInto(bytes, name, offset);
     const header = decodeBlockHeader(bytes);
-    if (header === undefined || blockLength(header) !== length) throw damaged(name, offset, "its header is damaged");
-    return { header, stored: bytes.subarray(length - header.storedLength) };
+    if (header === undefined || blockLength(header) !== bytes.length) throw damaged(name, offset, "its header is damaged");
+    return { header, stored: bytes.subarray(bytes.length - header.storedLength) };
   }
 
   /** Everything in a pack from `start` on, good and bad. Stored bytes are checked; a file that is too short for a header is torn. */
@@ -164,7 +169,9 @@ export class PackFiles implements AsyncDisposable {
 
   /** The bytes of a scanned block before compression. @throws NarborError ERR_DATA_LOSS */
   async decode(name: string, block: ScannedBlock & { type: "block" }): Promise<Uint8Array> {
-    return await decodeStored(name, block.offset, block.header, block.stored);
+    const { offset, header, stored } = block;
+    if (header.codec === "stored") return checkStored(name, offset, header, stored);
+    return await decompressStored(name, offset, header, LentMemory.copyOf(stored));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -203,9 +210,15 @@ export class PackFiles implements AsyncDisposable {
   }
 
   async #read(name: string, offset: number, length: number): Promise<Uint8Array> {
+    const bytes = Buffer.allocUnsafeSlow(length);
+    await this.#readInto(bytes, name, offset);
+    return bytes;
+  }
+
+  async #readInto(bytes: Uint8Array, name: string, offset: number): Promise<void> {
     const file = this.#acquire(name);
     try {
-      return await readFully(await file.handle, name, offset, length);
+      await readFully(await file.handle, name, offset, bytes);
     } catch (error) {
       if (typeof error === "object" && error !== null && "code" in error && error.code === "ENOENT") {
         throw new NarborError("ERR_DATA_LOSS", `Cannot read pack "${name}": it is not there`, { cause: error });
@@ -250,25 +263,24 @@ export class PackFiles implements AsyncDisposable {
   }
 }
 
-async function readFully(handle: FileHandle, name: string, offset: number, length: number): Promise<Uint8Array> {
-  const bytes = Buffer.allocUnsafeSlow(length);
+async function readFully(handle: FileHandle, name: string, offset: number, bytes: Uint8Array): Promise<void> {
   let filled = 0;
-  while (filled < length) {
-    const { bytesRead } = await handle.read(bytes, filled, length - filled, offset + filled);
+  while (filled < bytes.length) {
+    const { bytesRead } = await handle.read(bytes, filled, bytes.length - filled, offset + filled);
     if (bytesRead === 0) throw damaged(name, offset, "the pack is too short");
     filled += bytesRead;
   }
-  return bytes;
 }
 
-/** @param isOurs see `decompressZstd` */
-async function decodeStored(name: string, offset: number, header: BlockHeader, stored: Uint8Array, isOurs = false): Promise<Uint8Array> {
-  if (header.codec === "stored") {
-    if (stored.length !== header.rawLength) throw damaged(name, offset, "its lengths do not agree");
-    return stored;
-  }
+function checkStored(name: string, offset: number, header: BlockHeader, stored: Uint8Array): Uint8Array {
+  if (stored.length !== header.rawLength) throw damaged(name, offset, "its lengths do not agree");
+  return stored;
+}
+
+/** @param stored is given back */
+async function decompressStored(name: string, offset: number, header: BlockHeader, stored: LentMemory): Promise<Uint8Array> {
   try {
-    return await decompressZstd(stored, header.rawLength, isOurs);
+    return await decompressZstd(stored, header.rawLength);
   } catch (error) {
     throw damaged(name, offset, "it cannot be decompressed", error);
   }

@@ -7,6 +7,7 @@
  */
 import { copyBytes } from "../../bytes/collect.ts";
 import { ByteWriter } from "../../bytes/byte-writer.ts";
+import { LentMemory } from "../../bytes/lent-memory.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey, toB3Digest } from "../../castore/digest.ts";
@@ -96,7 +97,7 @@ export class PackWriter implements AsyncDisposable {
     const group = this.#claim(key);
     const entry = { digest: toB3Digest(copyBytes(digest)), length: bytes.length };
     if (bytes.length >= LARGE_CHUNK_BYTES) {
-      group.blocks.push(this.#appender.append({ kind: "chunks", raw: copyBytes(bytes), chunks: [entry], records: [] }));
+      group.blocks.push(this.#appender.append({ kind: "chunks", raw: LentMemory.copyOf(bytes), chunks: [entry], records: [] }));
       this.#openBlock.skip();
     } else {
       if (this.#openBlock.isFullFor(bytes.length, framing)) this.#sealChunks();
@@ -253,7 +254,8 @@ export class PackWriter implements AsyncDisposable {
     if (this.#records.length === 0) return;
     // Records speak of chunks written before them: a pack that was cut off anywhere must not hold the one without the other.
     this.#sealChunks();
-    const block = { kind: "records", raw: this.#recordBytes.take(), chunks: [], records: this.#records } as const;
+    const block = { kind: "records", raw: LentMemory.copyOf(this.#recordBytes.view()), chunks: [], records: this.#records } as const;
+    this.#recordBytes.clear();
     this.#group.blocks.push(this.#appender.append(block));
     this.#records = [];
   }

@@ -1,0 +1,69 @@
+/**
+ * Memory that goes to other threads and comes back, lent and given back. Otherwise what is sent to a thread, and what comes back from it, is all garbage, and
+ * for every 16 to 64 MB of that V8 collects everything (docs/decisions/0016). It is not shared memory: V8 copies into that a word at a time.
+ */
+
+/** Less is not kept: to take it anew costs little, and it comes in every size. */
+const MIN_KEPT_BYTES = 64 * 1024;
+/** Sizes are rounded up to a multiple of this, so that what is kept fits what is asked for. */
+const STEP_BYTES = 64 * 1024;
+/** Most bytes that are kept for whoever asks next. */
+const MAX_IDLE_BYTES = 16 * 1024 * 1024;
+
+const idle = new Map<number, ArrayBuffer[]>();
+let idleBytes = 0;
+
+export class LentMemory {
+  #buffer: ArrayBuffer | undefined;
+  #bytes: Uint8Array<ArrayBuffer>;
+
+  private constructor(buffer: ArrayBuffer, size: number) {
+    this.#buffer = buffer;
+    this.#bytes = new Uint8Array(buffer, 0, size);
+  }
+
+  /** So many bytes; what is in them is anything. */
+  static lend(size: number): LentMemory {
+    if (size < MIN_KEPT_BYTES) return new LentMemory(new ArrayBuffer(size), size);
+    const rounded = Math.ceil(size / STEP_BYTES) * STEP_BYTES;
+    const kept = idle.get(rounded)?.pop();
+    if (kept !== undefined) idleBytes -= rounded;
+    // Not zeroed.
+    return new LentMemory(kept ?? (Buffer.allocUnsafeSlow(rounded).buffer as ArrayBuffer), size);
+  }
+
+  static copyOf(bytes: Uint8Array): LentMemory {
+    const memory = LentMemory.lend(bytes.length);
+    memory.bytes.set(bytes);
+    return memory;
+  }
+
+  /** While a thread has them, no one else may look at them. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    return this.#bytes;
+  }
+
+  /** Keep some of the bytes: what is to be worked on, or what came of it. */
+  narrow(start: number, end: number): void {
+    this.#bytes = this.#bytes.subarray(start, end);
+  }
+
+  /** A thread has sent it back, and so many bytes stand at its beginning now. */
+  restore(buffer: ArrayBuffer, length: number): void {
+    this.#buffer = buffer;
+    this.#bytes = new Uint8Array(buffer, 0, length);
+  }
+
+  /** Give it back: no one may look at it any more. Whoever cannot know that leaves it to the garbage collector. */
+  release(): void {
+    const buffer = this.#buffer;
+    this.#buffer = undefined;
+    // One that a thread has still has no bytes.
+    const size = buffer?.byteLength ?? 0;
+    if (buffer === undefined || size < MIN_KEPT_BYTES || idleBytes + size > MAX_IDLE_BYTES) return;
+    idleBytes += size;
+    const kept = idle.get(size);
+    if (kept === undefined) idle.set(size, [buffer]);
+    else kept.push(buffer);
+  }
+}
