@@ -29,7 +29,7 @@ export class LentMemory {
     const kept = idle.get(rounded)?.pop();
     if (kept !== undefined) idleBytes -= rounded;
     // Not zeroed.
-    return new LentMemory(kept ?? (Buffer.allocUnsafeSlow(rounded).buffer as ArrayBuffer), size);
+    return new LentMemory(kept ?? Buffer.allocUnsafeSlow(rounded).buffer, size);
   }
 
   static copyOf(bytes: Uint8Array): LentMemory {

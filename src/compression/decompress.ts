@@ -66,7 +66,10 @@ async function* decode(codec: Codec, reader: SourceReader, signal: AbortSignal |
       return;
     case "br":
       return yield* decodeBrotli(reader, signal);
-    default:
+    case "gzip":
+    case "xz":
+    case "zstd":
+    case "bzip2":
       return yield* decodeInWorker(codec, reader, signal);
   }
 }

@@ -90,7 +90,7 @@ export class PackAppender {
   append({ raw, ...block }: NewBlock): Promise<IndexedBlock> {
     const rawLength = raw.bytes.length;
     const isKept = this.#compression === "none" || rawLength < COMPRESSED_FROM_BYTES;
-    const stored = isKept ? Promise.resolve(raw.bytes) : this.#compress(raw, this.#compression as number);
+    const stored = isKept ? Promise.resolve(raw.bytes) : this.#compress(raw, this.#compression);
     // A commit waits for it; until then a rejection must not count as unhandled.
     stored.catch(() => undefined);
     return this.#enqueue({ ...block, rawLength, stored, memory: raw });
