@@ -64,8 +64,11 @@ export interface PutOptions extends CallOptions {
  * Every method must reject with `signal.reason` once the signal fires, and with ERR_CLOSED after the service was closed.
  */
 export interface BlobService {
-  /** Those of `digests` that are not stored, in the order asked, each once. Must be one round trip, whatever their number. */
+  /** Those of `digests` that are not stored, in the order asked, each once. Must be one round trip, whatever their number, unless `findsTogether` says otherwise. */
   findMissing(digests: readonly B3Digest[], options?: CallOptions): Promise<readonly B3Digest[]>;
+
+  /** Whether `findMissing` is one round trip, where a server that is not ours may have no way to be asked for many at once. @default it is */
+  findsTogether?(options?: CallOptions): Promise<boolean>;
 
   /** The blob's chunks, or undefined when it is not stored. */
   stat(digest: B3Digest, options?: CallOptions): Promise<BlobStat | undefined>;

@@ -1,6 +1,7 @@
 /** From the Nix store of this machine to a store of ours. */
 import { equalBytes } from "../bytes/compare-bytes.ts";
 import type { Node } from "../castore/node.ts";
+import { isTreeStored } from "../castore/stored-tree.ts";
 import { NarborError } from "../errors.ts";
 import { importNar } from "../ingest/ingest-nar.ts";
 import { formatSriHash, toNixHash } from "../nix/nix-hash.ts";
@@ -22,8 +23,8 @@ export interface PushOptions extends Omit<TransferOptions<NixPathInfo>, "verb" |
 const BUFFERED_BYTES = 256 * 1024 * 1024;
 
 /**
- * Put a closure into a store: of what is missing there the NARs, and signatures that are new there. A NAR that is not what Nix's database says
- * fails its path.
+ * Put a closure into a store: of what is missing there the NARs, and signatures that are new there. Missing is also a path that is known and of which a
+ * directory or a file is not stored any more. A NAR that is not what Nix's database says fails its path.
  *
  * @param closure as `LocalStore.closure` gives it
  * @throws as `transferClosure`
@@ -32,20 +33,28 @@ export async function pushClosure(closure: readonly NixPathInfo[], local: Pick<L
   const directorySizeProfile = await store.directorySizeProfile({ signal: options.signal });
   const bufferedBytes = Math.ceil(BUFFERED_BYTES / options.jobs);
 
+  /** Paths that are known and cannot be served. */
+  const lost = new Set<NixPathInfo>();
+
   const isPresent = async (path: NixPathInfo, signal: AbortSignal): Promise<boolean> => {
     const known = await store.pathInfos.get(path.storePath.digest, { signal });
     if (known === undefined) return false;
     if (!equalBytes(known.narSha256, path.narSha256)) options.onReplace?.(path);
     // Signatures are made over the references, too.
     if (pathInfoFingerprint(known) !== pathInfoFingerprint({ ...path, root: known.root })) return false;
+    // What was lost of it since it was put cannot be served, and comes back only when it is sent again.
+    if (!(await isTreeStored(known.root, store, { signal }))) {
+      lost.add(path);
+      return false;
+    }
     const signatures = mergeSignatures(known.signatures, path.signatures);
     if (signatures.length > known.signatures.length) await store.pathInfos.put({ ...known, signatures }, { signal });
     return true;
   };
 
   const move = async (path: NixPathInfo, signal: AbortSignal, onBytes: (bytes: number) => void): Promise<Node> => {
-    const known = await store.nars.byNarHash(path.narSha256, { signal });
-    if (known?.narSize === path.narSize) return known.root;
+    const known = lost.has(path) ? undefined : await store.nars.byNarHash(path.narSha256, { signal });
+    if (known?.narSize === path.narSize && (await isTreeStored(known.root, store, { signal }))) return known.root;
     const work = store.begin();
     const nar = await importNar(counted(local.dump(path.storePath, signal), onBytes), { blobs: work.blobs, directories: work.directories, directorySizeProfile, bufferedBytes, signal });
     checkNar(path, nar);

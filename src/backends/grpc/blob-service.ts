@@ -58,6 +58,10 @@ export class GrpcBlobService implements BlobService {
     return distinct.filter((digest) => missing.has(digestKey(digest)));
   }
 
+  async findsTogether(options?: CallOptions): Promise<boolean> {
+    return (await this.#core.peer(options)).maxBatchBytes !== undefined;
+  }
+
   async stat(digest: B3Digest, options?: CallOptions): Promise<BlobStat | undefined> {
     const { family } = await this.#core.peer(options);
     try {

@@ -417,6 +417,18 @@ export class IndexDatabase implements Disposable {
     });
   }
 
+  /** Forget blobs of which a piece is gone: one that is believed to be here would not be stored again. */
+  forgetBrokenBlobs(): void {
+    this.#transaction(() => {
+      const broken: Uint8Array[] = [];
+      for (const { digest, chunks } of this.#database.prepare<[], { digest: Uint8Array; chunks: Uint8Array }>("SELECT digest, chunks FROM blobs").iterate()) {
+        if (decodeChunkList(chunks).some((chunk) => !this.hasChunk(chunk.digest))) broken.push(digest);
+      }
+      const forget = this.#database.prepare<[Uint8Array]>("DELETE FROM blobs WHERE digest = ?");
+      for (const digest of broken) forget.run(digest);
+    });
+  }
+
   /** PathInfo messages that were here before `clear` and have not come back; none when it was not called. */
   lostPathInfos(): readonly Uint8Array[] {
     const wasCleared = this.#database.prepare("SELECT 1 FROM temp.sqlite_master WHERE name = 'old_path_infos'").get() !== undefined;

@@ -93,6 +93,7 @@ export class PacksStore implements Store, DescribedStore, CheckableStore {
     const files = new PackFiles(packs);
     try {
       await recoverIndex(index, files);
+      if (options.rebuildIndex === true) index.forgetBrokenBlobs();
     } catch (error) {
       index[Symbol.dispose]();
       await files[Symbol.asyncDispose]();
