@@ -80,19 +80,26 @@ export class GrpcDirectoryService implements DirectoryService {
     throw new NarborError("ERR_MISMATCH", `Cannot store directories: ${this.#core.name} calls the root ${formatDigest(stored)}, which is not the last one sent`);
   }
 
-  /** Each once and after one that holds it, whatever the server sends; and all of them, or an error. */
+  /** Each once and after one that holds it, though a server may send one again for each directory that holds it; and all of them, or an error. */
   async *#verified(root: B3Digest, first: Uint8Array, rest: AsyncGenerator<Uint8Array, void, undefined>): AsyncGenerator<NamedDirectory, void, undefined> {
     const wanted = new DigestTable();
     const came = new Set<number>();
     wanted.add(root);
+    /** How many may come, were each sent again wherever it is held: nothing else ends a stream of repeats. */
+    let left = 1;
     try {
       for (let bytes: Uint8Array | undefined = first; bytes !== undefined; bytes = (await rest.next()).value ?? undefined) {
         const digest = toB3Digest(blake3(bytes));
         const index = wanted.indexOf(digest);
         if (index === undefined) throw this.#lost(root, `it sent ${formatDigest(digest)}, which nothing before it holds`);
+        if (left-- === 0) throw new NarborError("ERR_STORE", `Cannot read directory ${formatDigest(root)} from ${this.#core.name}: it sends the same directories again and again`);
         if (came.has(index)) continue;
         came.add(index);
-        for (const { node } of readDirectory(bytes)) if (node.type === "directory") wanted.add(node.digest);
+        for (const { node } of readDirectory(bytes)) {
+          if (node.type !== "directory") continue;
+          wanted.add(node.digest);
+          left++;
+        }
         yield { digest, bytes };
       }
       for (let index = 0; came.size < wanted.size; index++) {

@@ -34,9 +34,14 @@ export class GrpcDocumentIndex implements DocumentIndex {
 
   async *list(prefix: string, options?: CallOptions): AsyncGenerator<DocumentRecord, void, undefined> {
     this.#core.channel.check(options);
+    const came = new Set<string>();
     for await (const { document } of this.#core.channel.serverStream(listDocuments, { prefix }, options)) {
       this.#core.channel.check(options);
-      yield documentFromProto(document);
+      const record = documentFromProto(document);
+      // Nothing else ends a list that says the same for ever.
+      if (came.has(record.name)) throw new NarborError("ERR_STORE", `Cannot list the documents of ${this.#core.name}: it sent ${JSON.stringify(record.name)} twice`);
+      came.add(record.name);
+      yield record;
     }
   }
 

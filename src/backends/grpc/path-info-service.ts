@@ -1,7 +1,12 @@
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
+import type { B3Digest } from "../../castore/digest.ts";
+import { DIGEST_LENGTH, toB3Digest } from "../../castore/digest.ts";
+import { DigestTable } from "../../castore/digest-table.ts";
 import { NarborError, isNarborError } from "../../errors.ts";
 import { encodeNix32 } from "../../nix/nix32.ts";
+import type { StorePath } from "../../nix/store-path.ts";
+import { formatStorePath } from "../../nix/store-path.ts";
 import { StoreService } from "../../proto/gen/narbor/store/v1/rpc_store_pb.ts";
 import { PathInfoService as PathInfoServiceDescriptor } from "../../proto/gen/snix/store/v1/rpc_pathinfo_pb.ts";
 import type { PathInfo } from "../../store/path-info.ts";
@@ -37,9 +42,13 @@ export class GrpcPathInfoService implements PathInfoService {
 
   async *list(options?: CallOptions): AsyncGenerator<PathInfo, void, undefined> {
     const { family } = await this.#core.peer(options);
+    const came = new DigestTable();
     for await (const message of this.#core.channel.serverStream(list, {}, { ...options, family })) {
       this.#core.channel.check(options);
-      yield this.#read(message);
+      const pathInfo = this.#read(message);
+      // Nothing else ends a list that says the same for ever.
+      if (!came.add(toKey(pathInfo.storePath)).isNew) throw new NarborError("ERR_STORE", `Cannot list the path infos of ${this.#core.name}: it sent ${formatStorePath(pathInfo.storePath)} twice`);
+      yield pathInfo;
     }
   }
 
@@ -66,4 +75,11 @@ export class GrpcPathInfoService implements PathInfoService {
   #lost(what: string): NarborError {
     return new NarborError("ERR_DATA_LOSS", `Cannot read a path info from ${this.#core.name}: ${what}`);
   }
+}
+
+/** A path's 20 bytes as a digest, of which a table takes a third of what a Set of strings does. */
+function toKey({ digest }: StorePath): B3Digest {
+  const bytes = new Uint8Array(DIGEST_LENGTH);
+  bytes.set(digest);
+  return toB3Digest(bytes);
 }

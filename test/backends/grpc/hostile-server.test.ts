@@ -17,7 +17,7 @@ import type { NamedDirectory } from "../../../src/castore/directory-order.ts";
 import type { ErrorCode } from "../../../src/errors.ts";
 import { NarborError } from "../../../src/errors.ts";
 import { encodePathInfo } from "../../../src/store/path-info-proto.ts";
-import { collect, collectItems, expectBytes, sampleBytes } from "../../helpers/bytes.ts";
+import { collect, collectItems, expectBytes, hexes, sampleBytes } from "../../helpers/bytes.ts";
 import { directoryOf, fileNode, named, symlinkNode } from "../../helpers/castore.ts";
 import { casDigest, entryOf, only } from "../../helpers/castore-messages.ts";
 import { pathInfoOf, sha256Of } from "../../helpers/path-infos.ts";
@@ -57,6 +57,19 @@ async function readClosure(store: GrpcStore, root: B3Digest): Promise<NamedDirec
 /** That a call fails with this code and an error that names the server. */
 async function expectNamed(promise: Promise<unknown>, code: ErrorCode): Promise<void> {
   await expectCode(promise, code, ADDRESS);
+}
+
+/** These messages, and then another for ever. */
+function endlessly(messages: readonly Uint8Array[], again: Uint8Array): (stream: ServerHttp2Stream) => void {
+  return (stream) => {
+    stream.respond({ ":status": 200, "content-type": "application/grpc" });
+    for (const bytes of messages) stream.write(frameOf(bytes));
+    const write = (): void => {
+      while (!stream.destroyed && stream.write(frameOf(again)));
+    };
+    stream.on("drain", write);
+    write();
+  };
 }
 
 describe("a server that gives a wrong blob", () => {
@@ -289,6 +302,21 @@ describe("a server that gives wrong directories", () => {
     await expectNamed(readClosure(store, ROOT.digest), "ERR_DATA_LOSS");
   });
 
+  test.for([
+    ["a leaf", LEAF.bytes],
+    ["the root", ROOT.bytes],
+  ] as const)("is not listened to for ever: a recursive Get() that sends %s again and again is ERR_STORE", async ([, again]) => {
+    const store = await openWith({ "DirectoryService/Get": () => endlessly([ROOT.bytes, MIDDLE.bytes, LEAF.bytes], again) });
+    await expectCode(within(readClosure(store, ROOT.digest), 5_000), "ERR_STORE", /grpc:\/\/127\.0\.0\.1:\d+: it sends the same directories again and again$/);
+  });
+
+  test("may send a directory again for each that holds it", async () => {
+    const other = directoryOf({ leaf: LEAF, more: fileNode("more") });
+    const root = directoryOf({ one: MIDDLE, other });
+    const store = await openWith({ "DirectoryService/Get": { messages: [root.bytes, MIDDLE.bytes, LEAF.bytes, other.bytes, LEAF.bytes] } });
+    expect(hexes((await readClosure(store, root.digest)).map(({ digest }) => digest))).toEqual(hexes([root, MIDDLE, LEAF, other].map(({ digest }) => digest)));
+  });
+
   test("is found out when a directory that has the right digest holds what no directory may", async () => {
     const bad = named(lengthField(1, message(lengthField(1, ".."), lengthField(2, LEAF.digest), numberField(3, LEAF.node.size))), 1);
     const store = await openWith({ "DirectoryService/Get": { messages: [bad.bytes] } });
@@ -309,6 +337,17 @@ describe("a server that gives wrong records", () => {
     const store = await openWith({ "PathInfoService/Get": { messages: [Buffer.alloc(0)] }, "PathInfoService/List": { messages: [encodePathInfo(asked), Buffer.alloc(0)] } });
     await expectNamed(store.pathInfos.get(asked.storePath.digest), "ERR_DATA_LOSS");
     await expectNamed(collectItems(store.pathInfos.list()), "ERR_DATA_LOSS");
+  });
+
+  test("is not listened to for ever: a list that has a path twice is ERR_STORE", async () => {
+    const store = await openWith({ "PathInfoService/List": () => endlessly([encodePathInfo(other), encodePathInfo(asked)], encodePathInfo(asked)) });
+    await expectCode(within(collectItems(store.pathInfos.list()), 5_000), "ERR_STORE", /grpc:\/\/127\.0\.0\.1:\d+: it sent \/nix\/store\/\w+-asked twice$/);
+  });
+
+  test("is not listened to for ever: a list that has a document twice is ERR_STORE", async () => {
+    const document = lengthField(1, message(lengthField(1, "log/asked"), lengthField(2, BLOB.digest), numberField(3, 5)));
+    const store = await openWith({ "/ListDocuments": () => endlessly([], document) });
+    await expectCode(within(collectItems(store.documents.list("log/")), 5_000), "ERR_STORE", /grpc:\/\/127\.0\.0\.1:\d+: it sent "log\/asked" twice$/);
   });
 
   test("is found out: the NAR of another hash, of another file, or of another tree", async () => {
