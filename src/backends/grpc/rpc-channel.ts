@@ -183,6 +183,8 @@ export class RpcChannel {
       // On a slow line the answer comes behind all that windows let the server send. What is waited for has a deadline of its own.
       "grpc.keepalive_timeout_ms": 300_000,
       "grpc.enable_channelz": 0,
+      // grpc-js would go through the proxy that variables name, to this machine too, and say nothing of it.
+      "grpc.enable_http_proxy": 0,
       // What is tried again is decided here.
       "grpc.enable_retries": 0,
       "grpc.service_config_disable_resolution": 1,

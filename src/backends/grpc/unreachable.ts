@@ -46,10 +46,12 @@ const TLS: Explanations<TlsFiles> = [
 /** @param details what grpc-js says */
 export function explainUnreachable(details: string, address: GrpcAddress): string {
   const [, failure] = /^No connection established\. Last error: (?:Error: )?(.*?)\.? Resolution note: /s.exec(details) ?? [];
+  // When it was is no news.
+  const reason = (failure ?? details).replace(/ ?\(\d{4}-\d\d-\d\dT[\d:.]+Z\)$/, "").trim();
+  // What is written of an error that is not there.
+  if (/^(?:Error:? ?)?(?:undefined|null)?$/.test(reason)) return "no connection could be made, and nothing says why";
   // A connection that there was, or a name that no one knows.
   if (failure === undefined) return details;
-  // When it was is no news.
-  const reason = failure.replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)$/, "").trim();
   return address.tls === undefined ? explain(reason, PLAIN, address) : explain(reason, TLS, address.tls);
 }
 

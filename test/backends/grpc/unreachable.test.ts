@@ -49,6 +49,12 @@ describe("explainUnreachable()", () => {
     expect(explainUnreachable(lastError(text), address)).toBe(expected);
   });
 
+  test.for(["undefined", "null", "Error: undefined", "undefined (2026-11-21T15:33:37.476Z)", "Error: ", ""])("never says %j, of which a person learns nothing", (text) => {
+    for (const address of [PLAIN, TLS]) {
+      for (const details of [lastError(text), text]) expect(explainUnreachable(details, address)).toBe("no connection could be made, and nothing says why");
+    }
+  });
+
   test("leaves alone what is said of a connection that there was", () => {
     for (const address of [PLAIN, TLS]) expect(explainUnreachable("read ECONNRESET", address)).toBe("read ECONNRESET");
   });

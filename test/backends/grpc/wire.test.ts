@@ -1,5 +1,5 @@
 /** What our client sends, byte for byte, to a server that shares nothing with ours; and what it makes of the answers. */
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { toSmallBlob } from "../../../src/castore/blob-service.ts";
 import { toB3Digest } from "../../../src/castore/digest.ts";
 import type { NamedDirectory } from "../../../src/castore/directory-order.ts";
@@ -181,4 +181,12 @@ describe("GrpcStore with a Narbor", () => {
     expect(await store.blobs.findMissing([hello])).toEqual([hello]);
     expect(server.asked("/FindMissingBlobs")).toEqual([]);
   });
+});
+
+test.for(["grpc_proxy", "https_proxy", "http_proxy"])("GrpcStore goes to its server directly, whatever %s says", async (variable) => {
+  onTestFinished(() => void vi.unstubAllEnvs());
+  // No one listens there.
+  vi.stubEnv(variable, "http://127.0.0.1:1");
+  const { store } = await openScripted({ ...NARBOR, "/Stat": { messages: [Buffer.alloc(0)] } });
+  expect(await store.blobs.stat(hello)).toEqual({ chunks: [] });
 });
