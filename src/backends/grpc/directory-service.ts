@@ -9,7 +9,7 @@ import type { DirectoryService } from "../../castore/directory-service.ts";
 import { abortable } from "../../concurrency/abortable.ts";
 import { linkSignal } from "../../concurrency/linked-signal.ts";
 import { nextTurn } from "../../concurrency/next-turn.ts";
-import { NarborError, isNarborError } from "../../errors.ts";
+import { NarborError, errorMessage, isNarborError } from "../../errors.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import { DirectoryService as DirectoryServiceDescriptor } from "../../proto/gen/snix/castore/v1/rpc_directory_pb.ts";
 import type { GrpcCore } from "./grpc-core.ts";
@@ -53,9 +53,12 @@ export class GrpcDirectoryService implements DirectoryService {
   async putClosure(directories: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, options?: CallOptions): Promise<B3Digest> {
     const { family, isNarbor } = await this.#core.peer(options);
     let last: Uint8Array | undefined;
+    let largest = { bytes: 0, entries: 0 };
     const check = (bytes: Uint8Array): Uint8Array => {
+      let entries = 0;
       // A server may read what is not canonical, and store what it takes it for under another digest.
-      for (const _entry of readDirectory(bytes));
+      for (const _entry of readDirectory(bytes)) entries++;
+      if (bytes.length > largest.bytes) largest = { bytes: bytes.length, entries };
       return (last = bytes);
     };
     using stop = linkSignal(options?.signal);
@@ -71,6 +74,7 @@ export class GrpcDirectoryService implements DirectoryService {
       // The stream may be stuck when the server fails, and must be closed all the same; it hears of it within this turn.
       stop.abort(error);
       await nextTurn();
+      if (isTooLarge(error)) throw tooLarge(error, largest, this.#core);
       throw isNarbor || !/wrong size/.test(String(error)) ? error : withProfileHint(error, this.#core);
     }
   }
@@ -117,5 +121,17 @@ export class GrpcDirectoryService implements DirectoryService {
 
 /** The commonest thing to go wrong with a store that is not ours, and its words for it do not help. */
 function withProfileHint(error: unknown, core: GrpcCore): NarborError {
-  return new NarborError("ERR_CASTORE_INVALID", `${core.name} counts the sizes of directories in another way; snix and tvix need ?directory-size=doubled in the address (${String(error)})`, { cause: error });
+  return new NarborError("ERR_CASTORE_INVALID", `${core.name} counts the sizes of directories in another way; snix and tvix need ?directory-size=doubled in the address (${errorMessage(error)})`, { cause: error });
+}
+
+/** As grpc-js and tonic say of a message that is larger than they take. */
+function isTooLarge(error: unknown): boolean {
+  return isNarborError(error, "ERR_LIMIT", "ERR_OUT_OF_RANGE") && /message larger than max|message length too large/.test(error.message);
+}
+
+/** A directory is one message, and there is no way to send it in pieces. */
+function tooLarge(error: unknown, { bytes, entries }: { readonly bytes: number; readonly entries: number }, core: GrpcCore): NarborError {
+  const [, limit] = /(?: vs |limit is: )(\d+)/.exec(errorMessage(error)) ?? [];
+  const taken = limit === undefined ? "" : `, it takes ${limit}`;
+  return new NarborError("ERR_LIMIT", `Cannot store a directory of ${entries} entries: ${core.name} takes none that is so large (${bytes} bytes${taken}); split it, or put it into a store that is a directory here`, { cause: error });
 }

@@ -280,6 +280,12 @@ describe("a server that calls things by wrong names", () => {
   });
 });
 
+test("a server that says in tonic's words that a directory is too large for it is understood", async () => {
+  const reply = { status: STATUS.OUT_OF_RANGE, message: "Error, decoded message length too large: found 5000000 bytes, the limit is: 4194304 bytes" };
+  const store = await openWith({ "DirectoryService/Put": reply });
+  await expectCode(store.directories.putClosure([LEAF.bytes]), "ERR_LIMIT", /^Cannot store a directory of 1 entries: grpc:\S+ takes none that is so large \(\d+ bytes, it takes 4194304\); split it/);
+});
+
 describe("a server that gives wrong directories", () => {
   test.for([
     ["another directory", [LEAF.bytes]],

@@ -13,6 +13,7 @@ import { planNar } from "../../../src/render/render-nar.ts";
 import { renderArchive } from "../../../src/render/segments.ts";
 import type { Store } from "../../../src/store/store.ts";
 import { chunked, collect, collectItems, expectBytes, sampleBytes } from "../../helpers/bytes.ts";
+import { directoryOf, fileNode } from "../../helpers/castore.ts";
 import { FAMILIES } from "../../helpers/castore-messages.ts";
 import { pathInfoOf, sha256Of } from "../../helpers/path-infos.ts";
 import { expectCode } from "../../helpers/promises.ts";
@@ -117,8 +118,15 @@ describe.for(FAMILIES)("GrpcStore with a stock %s server", (family) => {
 
   test("says what to do when sizes are counted otherwise, and stores no directory", async () => {
     const { server, store } = await open(family, "");
-    await expectCode(importInto(store, NAR), "ERR_CASTORE_INVALID", /\?directory-size=doubled.*has wrong size, specified 1, recorded 2/);
+    await expectCode(importInto(store, NAR), "ERR_CASTORE_INVALID", /\?directory-size=doubled in the address \(grpc:.*has wrong size, specified 1, recorded 2/);
     expect(await collectItems(server.store.pathInfos.list())).toEqual([]);
+  });
+
+  test("says that a directory is larger than the server takes, of how many entries it is, and what to do", async () => {
+    const { server, store } = await open(family);
+    const large = directoryOf(Object.fromEntries(Array.from({ length: 90_000 }, (_, index) => [`file ${index}`, fileNode("the same")])), "doubled");
+    const expected = new RegExp(`^Cannot store a directory of 90000 entries: ${server.address}\\S* takes none that is so large \\(${large.bytes.length} bytes, it takes 4194304\\); split it, or `);
+    await expectCode(store.directories.putClosure([large.bytes]), "ERR_LIMIT", expected);
   });
 
   test("says what went wrong, and not that, when it is something else", async () => {
