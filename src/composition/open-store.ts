@@ -1,4 +1,5 @@
 /** From what a person says to an open store. */
+import { createHash } from "node:crypto";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { isGrpcAddress, parseGrpcAddress } from "../backends/grpc/grpc-address.ts";
@@ -8,6 +9,9 @@ import { NarborError } from "../errors.ts";
 import type { DescribedStore } from "../store/described-store.ts";
 import type { CheckableStore } from "../store/store-check.ts";
 import type { Store } from "../store/store.ts";
+
+/** Of a file's name, on every file system that matters. */
+const MAX_NAME_BYTES = 255;
 
 /** A store of any kind; one whose bytes are here can also check them. */
 export type AnyStore = Store & DescribedStore & Partial<CheckableStore>;
@@ -50,7 +54,11 @@ export function isDirectoryName(text: string): boolean {
 
 /** Where the NAR index is kept for a server that has no place for one: on this machine, one for each server. */
 export function sideDirectory(address: string, environment: NodeJS.ProcessEnv): string {
-  return join(dataDirectory(environment), "narbor-nar-index", encodeURIComponent(parseGrpcAddress(address).target));
+  const { target } = parseGrpcAddress(address);
+  const name = encodeURIComponent(target);
+  // No address is written like that: each has a port or a path.
+  const short = name.length <= MAX_NAME_BYTES ? name : `sha256-${createHash("sha256").update(target).digest("hex")}`;
+  return join(dataDirectory(environment), "narbor-nar-index", short);
 }
 
 function dataDirectory(environment: NodeJS.ProcessEnv): string {

@@ -45,7 +45,8 @@ export function isGrpcAddress(text: string): boolean {
  */
 export function parseGrpcAddress(text: string): GrpcAddress {
   const [, scheme = "", rest = "", query] = /^([a-z+]+):([^?]*)(?:\?(.*))?$/is.exec(text) ?? [];
-  const parameters = new URLSearchParams(query ?? "");
+  // A plus in a file's name is no space, as it would be in a form.
+  const parameters = new URLSearchParams((query ?? "").replaceAll("+", "%2B"));
   for (const name of parameters.keys()) {
     if (!PARAMETERS.includes(name) || parameters.getAll(name).length > 1) throw invalid(text, `found parameter ${JSON.stringify(name)}, expected each of ${PARAMETERS.join(", ")} once at most`);
   }

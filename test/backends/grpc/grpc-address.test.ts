@@ -38,6 +38,10 @@ describe("parseGrpcAddress()", () => {
     expect(parseGrpcAddress("grpc+unix:/s?directory-size=documented").directorySize).toBe("documented");
   });
 
+  test("takes a plus in a file's name for what it is", () => {
+    expect(parseGrpcAddress("grpcs://host?ca=/c++%20%2B/ca.pem").tls?.ca).toBe("/c++ +/ca.pem");
+  });
+
   test.for([
     ["grpc://Cache.example.org:1", "Cache.example.org"],
     ["grpcs://127.0.0.1", "127.0.0.1"],
