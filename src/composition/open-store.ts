@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { isGrpcAddress, parseGrpcAddress } from "../backends/grpc/grpc-address.ts";
 import type { PacksStoreOptions } from "../backends/packs/packs-store.ts";
 import { PacksStore } from "../backends/packs/packs-store.ts";
+import { readStoreFormat } from "../backends/packs/store-format.ts";
 import { NarborError } from "../errors.ts";
 import type { DescribedStore } from "../store/described-store.ts";
 import type { CheckableStore } from "../store/store-check.ts";
@@ -50,6 +51,11 @@ export function checkStoreAddress(address: string, { compression, directorySizeP
 /** Whether it can be meant for a directory: not when it is empty, or an address of something. */
 export function isDirectoryName(text: string): boolean {
   return text !== "" && !/^([a-z][a-z0-9+.-]*:\/\/|(grpcs?|grpc\+unix|unix):)/i.test(text);
+}
+
+/** Whether a store is in that directory. @throws NarborError ERR_STORE_VERSION for a newer store, ERR_STORE for one that is damaged */
+export async function isStoreDirectory(directory: string): Promise<boolean> {
+  return (await readStoreFormat(directory)) !== undefined;
 }
 
 /** Where the NAR index is kept for a server that has no place for one: on this machine, one for each server. */

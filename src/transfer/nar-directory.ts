@@ -199,7 +199,11 @@ async function writeWhole(path: string, source: AsyncIterable<Uint8Array> | Iter
 }
 
 async function makeDirectory(path: string): Promise<void> {
-  await mkdir(path, { recursive: true }).catch(fail(path));
+  await mkdir(path, { recursive: true }).catch((error: unknown) => {
+    const isInTheWay = ["EEXIST", "ENOTDIR"].includes(codeOf(error));
+    if (isInTheWay) throw new NarborError("ERR_STORE", `Cannot write ${JSON.stringify(path)}: a file is where a directory should be`, { cause: error });
+    fail(path)(error);
+  });
 }
 
 /** Undefined when there is none. */

@@ -234,9 +234,20 @@ describe("narbor pull", () => {
     await writeFile(to, "");
     for (const args of [[], ["--nar"]]) {
       const { code, stderr } = await pull(...args, DATA.path);
-      expect(stderr).toMatch(/^error: Cannot write ".*cache/);
+      expect(stderr).toMatch(/^error: Cannot write ".*cache(\/nar)?": a file is where a directory should be\n$/);
       expect(code).toBe(6);
     }
+  });
+
+  test("writes nothing into a Narbor store: exit 6", async () => {
+    await fillStore([DATA]);
+    const before = await readdir(from);
+    for (const args of [[], ["--nar"]]) {
+      const { code, stderr } = await runNarbor(["pull", "--from", from, "--to", from, ...args, DATA.path]);
+      expect(stderr).toBe(`error: Cannot pull to ${JSON.stringify(from)}: it holds a Narbor store; name another directory\n`);
+      expect(code).toBe(6);
+    }
+    expect(await readdir(from)).toEqual(before);
   });
 
   test("wants a store that is there: exit 3", async () => {

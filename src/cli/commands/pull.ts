@@ -2,6 +2,8 @@ import type { Command } from "commander";
 import { InvalidArgumentError } from "commander";
 import type { Codec } from "../../compression/codec.ts";
 import { CODECS } from "../../compression/codec.ts";
+import { isStoreDirectory } from "../../composition/open-store.ts";
+import { NarborError } from "../../errors.ts";
 import type { PathInfo } from "../../store/path-info.ts";
 import type { NarTarget } from "../../transfer/pull-closure.ts";
 import { findClosure } from "../../store/closure.ts";
@@ -59,6 +61,7 @@ async function pull(command: Command, names: readonly string[], options: PullOpt
   checkStoreUsage(command, from);
   using report = new TransferReport<PathInfo>({ verb: "pull", done: "pulled", json: json === true });
   try {
+    if (await isStoreDirectory(to)) throw new NarborError("ERR_STORE", `Cannot pull to ${JSON.stringify(to)}: it holds a Narbor store; name another directory`);
     await using store = await openNamedStore(command, from);
     const roots: PathInfo[] = [];
     for (const name of names) roots.push(await findStorePath(name, store));
