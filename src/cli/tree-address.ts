@@ -1,5 +1,5 @@
 /** How a person names a tree, or something in it: a store path, its hash part, or an entry as `import` prints it. */
-import { fromBase64Url } from "../bytes/text-encoding.ts";
+import { fromBase64Url, unescapeBytes } from "../bytes/text-encoding.ts";
 import { decodeRootNode } from "../castore/directory-proto.ts";
 import type { Node } from "../castore/node.ts";
 import { resolvePath } from "../castore/resolve-path.ts";
@@ -11,7 +11,8 @@ import type { Store } from "../store/store.ts";
 /** For `--help`. */
 export const TREE_ADDRESS_HELP = `
 A tree is named by a store path (/nix/store/…-hello, or without /nix/store/, or its 32-character hash alone),
-or by an entry as "narbor import" prints it. A path below it follows after a slash: /nix/store/…-hello/bin.`;
+or by an entry as "narbor import" prints it. A path below it follows after a slash: /nix/store/…-hello/bin.
+Bytes of a name that are not UTF-8 are written as "ls" writes them: caf\\xe9 (a name that holds such a text itself has \\x5c for its backslash).`;
 
 /** What an address stands for. */
 export interface FoundTree {
@@ -27,8 +28,9 @@ export async function findTree(address: string, store: Store): Promise<FoundTree
   const { name, below } = split(address);
   const pathInfo = await findPathInfo(name, address, store);
   const root = pathInfo?.root ?? parseEntry(name, address);
-  const path = below.filter((part) => part !== "" && part !== ".").map((part) => Buffer.from(part));
-  const node = await resolvePath(root, path, store.directories);
+  const path = below.filter((part) => part !== "" && part !== ".");
+  // As "ls" writes names first: whatever it lists can be named then.
+  const node = (await resolvePath(root, path.map(unescapeBytes), store.directories)) ?? (await resolvePath(root, path.map((part) => Buffer.from(part)), store.directories));
   if (node === undefined) throw new NarborError("ERR_NOT_FOUND", `There is no ${JSON.stringify(address)} in the store`);
   return { node, pathInfo, isBelow: path.length > 0 };
 }

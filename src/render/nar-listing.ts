@@ -7,8 +7,14 @@ import type { Tree } from "./tree.ts";
 import { walkTree } from "./tree.ts";
 import { encodeDirectoryEnd, encodeDirectoryStart, encodeFileEnd, encodeFileStart, encodeSymlink, NAR_MAGIC } from "../nar/nar-encoder.ts";
 
-/** The JSON in pieces of a node each. A name or target that is not UTF-8 has its bad bytes replaced, as JSON has no bytes. */
-export function* narListing(tree: Tree): Generator<string, void, undefined> {
+/**
+ * The JSON in pieces of a node each.
+ *
+ * @param toText what is written of a name or a target, as JSON has no bytes. By default bytes that are not UTF-8 are replaced, as no reader of `.ls` files
+ * knows of a way to write them; two names may be the same then
+ */
+export function* narListing(tree: Tree, toText: (bytes: Uint8Array) => string = (bytes) => asBuffer(bytes).toString("utf8")): Generator<string, void, undefined> {
+  const text = (bytes: Uint8Array): string => JSON.stringify(toText(bytes));
   yield '{"version":1,"root":';
   let offset = NAR_MAGIC.length;
   let isFirst = true;
@@ -40,8 +46,4 @@ export function* narListing(tree: Tree): Generator<string, void, undefined> {
     }
   }
   yield "}";
-}
-
-function text(bytes: Uint8Array): string {
-  return JSON.stringify(asBuffer(bytes).toString("utf8"));
 }

@@ -179,6 +179,17 @@ describe("narbor export, ls, cat, info", () => {
     expect((await narbor("ls", entry)).stdout).toBe("a\\x1b[31mb\\x0a\n");
   });
 
+  test("ls and cat tell names apart that are not UTF-8", async () => {
+    const names = [Buffer.from("a\\xe9"), Buffer.from("a\xe8", "latin1"), Buffer.from("a\xe9", "latin1")];
+    const nar = referenceNar({ type: "directory", entries: names.map((name, index) => [name, { type: "file", bytes: Buffer.from(`contents ${index}`) }]) });
+    const { stdout } = await runNarbor(["import", "--json", "-", "--store", store], { input: nar });
+    const { entry } = JSON.parse(stdout.toString()) as { entry: string };
+    const listed = ["a\\x5cxe9", "a\\xe8", "a\\xe9"];
+    expect((await narbor("ls", entry)).stdout).toBe(listed.map((name) => `${name}\n`).join(""));
+    expect(Object.keys((JSON.parse((await narbor("ls", "--json", entry)).stdout) as { root: { entries: object } }).root.entries)).toEqual(listed);
+    for (const [index, name] of listed.entries()) expect((await narbor("cat", `${entry}/${name}`)).stdout).toBe(`contents ${index}`);
+  });
+
   test("info tells how much is in the store", async () => {
     await narbor("import", NET_TOOLS);
     expect(JSON.parse((await narbor("info", "--json")).stdout)).toMatchObject({ nars: 1, paths: 0, directories: 7, directorySize: "documented" });

@@ -5,6 +5,7 @@ import type { Entry } from "../../castore/directory.ts";
 import { decodeDirectory } from "../../castore/directory-proto.ts";
 import type { Node } from "../../castore/node.ts";
 import type { Store } from "../../store/store.ts";
+import { escapeBytes } from "../../bytes/text-encoding.ts";
 import { NarborError } from "../../errors.ts";
 import { writeAll } from "../output.ts";
 import type { StoreOption } from "../store-option.ts";
@@ -35,7 +36,7 @@ export function addLsCommand(program: Command): void {
 }
 
 async function* listJson(node: Node, store: Store): AsyncGenerator<string, void, undefined> {
-  yield* narListing(await loadTree(node, store.directories));
+  yield* narListing(await loadTree(node, store.directories), escapeBytes);
   yield "\n";
 }
 
@@ -74,11 +75,12 @@ function line(path: Uint8Array, node: Entry["node"], { long }: LsOptions): strin
   }
 }
 
-/** Names are bytes: what could steer a terminal is written as an escape. */
+/** Names are bytes: what is no text, and what could steer a terminal, is written as an escape. */
 function printable(bytes: Uint8Array): string {
-  return Buffer.from(bytes)
-    .toString()
-    .replace(/[\u0000-\u001f\u007f-\u009f]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);
+  // From 0x80 on, \x.. is a byte.
+  return escapeBytes(bytes)
+    .replace(/[\u0000-\u001f\u007f]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`)
+    .replace(/[\u0080-\u009f]/g, (character) => `\\u00${character.charCodeAt(0).toString(16)}`);
 }
 
 async function* encodeLines(lines: AsyncIterable<string>): AsyncGenerator<Uint8Array, void, undefined> {
