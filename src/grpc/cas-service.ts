@@ -72,9 +72,10 @@ export function casService(store: Store, gate: WriteGate): RpcService {
     batchUpdateBlobs: async ({ instanceName, digestFunction, requests }, options) => {
       gate.check();
       checkCall(instanceName, digestFunction);
-      checkBatch(requests.reduce((sum, { data, digest, compressor }) => sum + (compressor === Compressor_Value.IDENTITY ? data.length : Number(digest?.sizeBytes ?? 0)), 0));
+      const updates = requests.map((request) => ({ request, expected: toBlobRefOrError(request.digest) }));
+      checkBatch(updates.reduce((sum, update) => sum + bytesOf(update), 0));
       const checked: (SmallBlob | NarborError)[] = [];
-      for await (const blob of mapConcurrent(requests, CODECS_AT_ONCE, (request) => readUpdate(request, options))) checked.push(blob);
+      for await (const blob of mapConcurrent(updates, CODECS_AT_ONCE, (update) => readUpdate(update, options))) checked.push(blob);
       await putAll(checked.filter((blob): blob is SmallBlob => !(blob instanceof Error)), store, options);
       return { responses: requests.map(({ digest }, index) => ({ ...(digest && { digest }), status: statusOf(checked[index]) })) };
     },
@@ -118,10 +119,31 @@ function toBlobRef(message: Parameters<typeof fromCasDigest>[0]): BlobRef {
   return { digest: toB3Digest(bytes), size };
 }
 
-/** The blob that was sent, or what is wrong with it. */
-async function readUpdate({ digest, data, compressor }: BatchUpdateBlobsRequest_Request, options: CallOptions): Promise<SmallBlob | NarborError> {
+function toBlobRefOrError(message: Parameters<typeof fromCasDigest>[0]): BlobRef | NarborError {
   try {
-    const expected = toBlobRef(digest);
+    return toBlobRef(message);
+  } catch (error) {
+    if (isNarborError(error)) return error;
+    throw error;
+  }
+}
+
+/** A blob that is to be stored, with what it is said to be, or what is wrong with that. */
+interface Update {
+  readonly request: BatchUpdateBlobsRequest_Request;
+  readonly expected: BlobRef | NarborError;
+}
+
+/** What a blob counts in its batch: a size that is wrong is not one to count with, and its blob is not decompressed. */
+function bytesOf({ request: { data, compressor }, expected }: Update): number {
+  if (compressor === Compressor_Value.IDENTITY) return data.length;
+  return expected instanceof Error ? 0 : expected.size;
+}
+
+/** The blob that was sent, or what is wrong with it. */
+async function readUpdate({ request: { data, compressor }, expected }: Update, options: CallOptions): Promise<SmallBlob | NarborError> {
+  if (expected instanceof Error) return expected;
+  try {
     const blob = toSmallBlob(await decompressWhole(data, compressor, expected.size, options));
     if (blob.size !== expected.size) return new NarborError("ERR_MISMATCH", `Cannot store blob ${formatDigest(expected.digest)}: it came with ${blob.size} bytes, its digest says ${expected.size}`);
     if (!equalBytes(blob.digest, expected.digest)) return new NarborError("ERR_MISMATCH", `Cannot store blob ${formatDigest(expected.digest)}: what came is ${formatDigest(blob.digest)}`);

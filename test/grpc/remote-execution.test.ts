@@ -178,6 +178,16 @@ describe("BatchUpdateBlobs()", () => {
     expect(await update(request(casDigest(blake3(new Uint8Array(5 * MIB)), 1000), zeros, ZSTD))).not.toContain(0);
   });
 
+  test("counts every size that is right, whatever wrong ones stand beside it, before anything is unpacked", async () => {
+    const bomb = await zstd(new Uint8Array(5 * MIB));
+    const sizeOf = (size: bigint): Buffer => message(lengthField(1, hex(blake3(new Uint8Array(5 * MIB)))), numberField(2, size));
+    const wrong = request(sizeOf(-(2n ** 60n)), bomb, ZSTD);
+    const { status, message: text } = await client.call(`${CAS}/BatchUpdateBlobs`, [message(wrong, request(sizeOf(BigInt(5 * MIB)), bomb, ZSTD))]);
+    expect({ status, text: decodeURIComponent(text) }).toEqual({ status: STATUS.INVALID_ARGUMENT, text: `Cannot take the batch: its blobs have ${5 * MIB} bytes, at most ${3 * MIB} may go together` });
+    expect(await update(wrong, request(casDigest(HELLO.digest, 12), HELLO.bytes))).toEqual([STATUS.INVALID_ARGUMENT, STATUS.OK]);
+    expect([await isStored(new Uint8Array(5 * MIB)), await isStored(HELLO.bytes)]).toEqual([false, true]);
+  });
+
   test.for([
     ["more than 3 MiB", [request(casDigest(blake3(new Uint8Array(3 * MIB + 1)), 3 * MIB + 1), new Uint8Array(3 * MIB + 1))]],
     ["SHA-256", [request(casDigest(createHash("sha256").update(HELLO.bytes).digest(), 12), HELLO.bytes), numberField(5, SHA256)]],
