@@ -207,8 +207,9 @@ async function* readAll(blobs: readonly BlobRef[], store: Store, options: CallOp
 }
 
 async function readLarge({ digest, size }: BlobRef, store: Store, options: CallOptions): Promise<Uint8Array | NarborError> {
-  const content = await store.blobs.openRead(digest, options);
-  const bytes = content === undefined ? undefined : await collectBytes(content, MAX_BATCH_BYTES, "a blob");
+  // A blob of another size than is asked for is not that blob, and one byte more tells.
+  const content = await store.blobs.openRead(digest, { ...options, start: 0, end: size + 1 });
+  const bytes = content === undefined ? undefined : await collectBytes(content, size + 1, "a blob");
   if (bytes?.length !== size) return new NarborError("ERR_NOT_FOUND", `Blob ${formatDigest(digest)} of ${size} bytes is not stored`);
   return bytes;
 }

@@ -235,6 +235,16 @@ describe("BatchReadBlobs()", () => {
     expect(answers.get(hex(notEmpty))?.status).toBe(STATUS.NOT_FOUND);
   });
 
+  test("gives the others beside a blob that has more bytes than it was asked for with, and than a batch may have", async () => {
+    const bytes = sampleBytes(5_000_000, 7);
+    await putBlob(bytes);
+    await putBlob(HELLO.bytes);
+    const [tooSmall, hello] = [casDigest(blake3(bytes), 2_000_000), casDigest(HELLO.digest, 12)];
+    const answers = await read([tooSmall, hello]);
+    expect(answers.get(hex(tooSmall))).toEqual({ status: STATUS.NOT_FOUND, data: Buffer.alloc(0), compressor: 0 });
+    expect(answers.get(hex(hello))).toEqual({ status: STATUS.OK, data: HELLO.bytes, compressor: 0 });
+  });
+
   test("gives blobs compressed only to those who take zstd", async () => {
     await putBlob(TEXT);
     await putBlob(HELLO.bytes);
