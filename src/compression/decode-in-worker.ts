@@ -13,9 +13,10 @@ const OUTPUTS = 3;
 export async function* decodeInWorker(
   codec: WorkerCodec,
   reader: SourceReader,
+  maxWindowBytes: number | undefined,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const job = openDecodeJob(codec);
+  const job = openDecodeJob(codec, maxWindowBytes);
   // The reader of an aborted stream may never come back for its end.
   const onAbort = (): void => job.close();
   signal?.addEventListener("abort", onAbort, { once: true });

@@ -33,7 +33,7 @@ let loadingBlake3: Promise<typeof import("../hash/blake3.ts")> | undefined;
 port.on("message", (request: WorkerRequest) => {
   switch (request.type) {
     case "open": {
-      const job = { decoder: openDecoder(request.codec), rest: NO_BYTES, input: undefined };
+      const job = { decoder: openDecoder(request.codec, request.maxWindowBytes), rest: NO_BYTES, input: undefined };
       // Answered with the first step, which awaits it.
       job.decoder.catch(() => undefined);
       jobs.set(request.job, job);
@@ -122,12 +122,12 @@ async function step({ id, job: number, input, isLast, output }: Extract<WorkerRe
   }
 }
 
-async function openDecoder(codec: WorkerCodec): Promise<Decoder> {
+async function openDecoder(codec: WorkerCodec, maxWindowBytes: number | undefined): Promise<Decoder> {
   switch (codec) {
     case "xz":
       return openXzDecoder();
     case "zstd":
-      return new ZstdDecoder();
+      return new ZstdDecoder(maxWindowBytes);
     case "bzip2":
       return new Bzip2Decoder();
     case "gzip":

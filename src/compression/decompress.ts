@@ -12,6 +12,8 @@ export interface DecompressOptions {
   readonly codec?: Codec | undefined;
   /** The most bytes to give out; one more is `ERR_LIMIT`. @default no limit */
   readonly maxOutputBytes?: number | undefined;
+  /** The most that a zstd frame may ask its decoder to look back on; one more byte is `ERR_LIMIT`. @default 128 MiB */
+  readonly maxWindowBytes?: number | undefined;
   /** Rejects with the signal's reason and lets go of the source, even while that is stuck. */
   readonly signal?: AbortSignal | undefined;
   /** Told the codec before anything is decoded. */
@@ -46,7 +48,7 @@ export async function* decompress(
     if (codec === undefined) presumedOf = first;
     options.onCodec?.(codec ?? "br");
     let size = 0;
-    for await (const bytes of decode(codec ?? "br", reader, signal)) {
+    for await (const bytes of decode(codec ?? "br", reader, options.maxWindowBytes, signal)) {
       size += bytes.length;
       if (size > maxOutputBytes) throw new NarborError("ERR_LIMIT", `Cannot decompress ${codec ?? "br"}: more than ${maxOutputBytes} bytes`);
       yield bytes;
@@ -59,7 +61,12 @@ export async function* decompress(
   }
 }
 
-async function* decode(codec: Codec, reader: SourceReader, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array, void, undefined> {
+async function* decode(
+  codec: Codec,
+  reader: SourceReader,
+  maxWindowBytes: number | undefined,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array, void, undefined> {
   switch (codec) {
     case "none":
       for (let bytes = await reader.read(); bytes !== undefined; bytes = await reader.read()) yield bytes;
@@ -70,7 +77,7 @@ async function* decode(codec: Codec, reader: SourceReader, signal: AbortSignal |
     case "xz":
     case "zstd":
     case "bzip2":
-      return yield* decodeInWorker(codec, reader, signal);
+      return yield* decodeInWorker(codec, reader, maxWindowBytes, signal);
   }
 }
 

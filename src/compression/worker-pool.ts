@@ -33,11 +33,11 @@ const workers = new Set<CodecWorker>();
 let nextId = 0;
 
 /** Begin to decode in the thread that has the least to do. */
-export function openDecodeJob(codec: WorkerCodec): DecodeJob {
+export function openDecodeJob(codec: WorkerCodec, maxWindowBytes: number | undefined): DecodeJob {
   const worker = leastLoadedWorker();
   const job = nextId++;
   worker.hold();
-  worker.post({ type: "open", job, codec });
+  worker.post({ type: "open", job, codec, maxWindowBytes });
   let isOpen = true;
   let inputMemory: LentMemory | undefined;
   return {

@@ -6,8 +6,8 @@ import type { Codec } from "./codec.ts";
 export type WorkerCodec = Exclude<Codec, "none" | "br">;
 
 export type WorkerRequest =
-  /** Begin to decode. `job` is the main thread's name for it. */
-  | { readonly type: "open"; readonly job: number; readonly codec: WorkerCodec }
+  /** Begin to decode. `job` is the main thread's name for it; the window is that of zstd. */
+  | { readonly type: "open"; readonly job: number; readonly codec: WorkerCodec; readonly maxWindowBytes: number | undefined }
   /** Decode some more into `output`: from `input` (only when the last answer was not `hasMore`), or of what is there. */
   | { readonly type: "step"; readonly id: number; readonly job: number; readonly output: Uint8Array<ArrayBuffer>; readonly input?: Uint8Array<ArrayBuffer>; readonly isLast: boolean }
   /** Forget a job, wherever it is. */

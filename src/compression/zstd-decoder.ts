@@ -29,12 +29,16 @@ export function abandonedZstdBytes(): number {
 }
 
 export class ZstdDecoder implements Decoder {
-  readonly #walker = new ZstdFrameWalker();
+  readonly #walker: ZstdFrameWalker;
   readonly #context = idle.pop() ?? new bindings.Decompressor();
   #input: Uint8Array = new Uint8Array(0);
   #output: Uint8Array<ArrayBuffer>[] = [];
   #ended = false;
   #failed = false;
+
+  constructor(maxWindowBytes?: number) {
+    this.#walker = new ZstdFrameWalker(maxWindowBytes);
+  }
 
   push(bytes: Uint8Array): void {
     this.#input = bytes;

@@ -28,6 +28,7 @@ export interface ZstdFrameHeader {
 type Part = "frame header" | "block header" | "block" | "checksum" | "skippable frame";
 
 export class ZstdFrameWalker {
+  readonly #maxWindowBytes: number;
   #part: Part = "frame header";
   /** Bytes of the part that have not come yet; for headers, how many to look at next. */
   #missing = 4;
@@ -38,6 +39,10 @@ export class ZstdFrameWalker {
   #lastBlock = false;
   #frames = 0;
   #windowBytes = 0;
+
+  constructor(maxWindowBytes = MAX_WINDOW_BYTES) {
+    this.#maxWindowBytes = maxWindowBytes;
+  }
 
   /** Whether the bytes so far are one or more whole frames and nothing else. */
   get atFrameEnd(): boolean {
@@ -58,7 +63,7 @@ export class ZstdFrameWalker {
    * How many of `bytes` to decode at once: at least one, and no further than where blocks that become `outputBytes` have
    * begun. They can become 128 KiB more than that.
    *
-   * @throws NarborError `ERR_COMPRESSION_INVALID` where the bytes are not zstd, `ERR_LIMIT` for a window over `MAX_WINDOW_BYTES`
+   * @throws NarborError `ERR_COMPRESSION_INVALID` where the bytes are not zstd, `ERR_LIMIT` for a window that is too large
    */
   walk(bytes: Uint8Array, outputBytes: number): number {
     let offset = 0;
@@ -110,7 +115,7 @@ export class ZstdFrameWalker {
     }
     const length = zstdHeaderLength(bytes);
     if (bytes.length < length) return void (this.#missing = length - bytes.length);
-    const { windowBytes, hasChecksum } = parseZstdFrameHeader(bytes);
+    const { windowBytes, hasChecksum } = parseZstdFrameHeader(bytes, this.#maxWindowBytes);
     this.#hasChecksum = hasChecksum;
     this.#windowBytes = Math.max(this.#windowBytes, windowBytes);
     this.#blockBytes = Math.min(windowBytes, MAX_BLOCK_BYTES);
@@ -147,9 +152,9 @@ export class ZstdFrameWalker {
 /**
  * Read the header at the beginning of a frame that is not skippable.
  *
- * @throws NarborError `ERR_COMPRESSION_INVALID`, also when it is cut short, and `ERR_LIMIT` for a window over `MAX_WINDOW_BYTES`
+ * @throws NarborError `ERR_COMPRESSION_INVALID`, also when it is cut short, and `ERR_LIMIT` for a window that is too large
  */
-export function parseZstdFrameHeader(bytes: Uint8Array): ZstdFrameHeader {
+export function parseZstdFrameHeader(bytes: Uint8Array, maxWindowBytes = MAX_WINDOW_BYTES): ZstdFrameHeader {
   if (bytes.length < 5) throw endsEarly("zstd");
   if (readUint32(bytes, 0) !== MAGIC) throw invalidInput("zstd", "input is not zstd");
   const length = zstdHeaderLength(bytes);
@@ -161,10 +166,10 @@ export function parseZstdFrameHeader(bytes: Uint8Array): ZstdFrameHeader {
   if (dictionary.some((byte) => byte !== 0)) throw invalidInput("zstd", "input needs a dictionary");
   const contentBytes = fields.content === 0 ? undefined : readContentSize(bytes.subarray(length - fields.content, length));
   const windowBytes = fields.window === 0 ? (contentBytes ?? 0) : windowSize(bytes[5] ?? 0);
-  if (windowBytes > MAX_WINDOW_BYTES) {
+  if (windowBytes > maxWindowBytes) {
     throw new NarborError(
       "ERR_LIMIT",
-      `Cannot decompress zstd: the frame asks for a window of ${windowBytes} bytes, at most ${MAX_WINDOW_BYTES} are allowed (zstd --long=27)`,
+      `Cannot decompress zstd: the frame asks for a window of ${windowBytes} bytes, at most ${maxWindowBytes} are allowed (zstd --long=${Math.floor(Math.log2(maxWindowBytes))})`,
     );
   }
   return { length, windowBytes, contentBytes, hasChecksum: (descriptor & 0x04) !== 0 };

@@ -4,7 +4,6 @@ import type { BlobRef } from "../castore/blob-service.ts";
 import type { CallOptions } from "../castore/call-options.ts";
 import { formatDigest, toB3Digest } from "../castore/digest.ts";
 import { compress } from "../compression/compress.ts";
-import { decompress } from "../compression/decompress.ts";
 import { untilAborted } from "../concurrency/until-aborted.ts";
 import { NarborError } from "../errors.ts";
 import { blake3, createBlake3 } from "../hash/blake3.ts";
@@ -13,6 +12,7 @@ import { ByteStream } from "../proto/gen/google/bytestream/bytestream_pb.ts";
 import type { Store } from "../store/store.ts";
 import type { ResourceName } from "./byte-stream-name.ts";
 import { parseReadName, parseWriteName } from "./byte-stream-name.ts";
+import { decompressBlob } from "./compressed-blob.ts";
 import { frames } from "../bytes/frames.ts";
 import { PendingUploads } from "./pending-uploads.ts";
 import type { RpcContext } from "./rpc-call.ts";
@@ -74,7 +74,7 @@ async function write(requests: AsyncIterable<WriteRequest>, store: Store, pendin
 
 /** Store what comes, if it is the blob of that name; otherwise nothing is stored. */
 async function putVerified({ blob, compressor }: ResourceName, content: AsyncIterable<Uint8Array>, store: Store): Promise<void> {
-  const plain = compressor === undefined ? content : decompress(content, { codec: compressor });
+  const plain = compressor === undefined ? content : decompressBlob(content);
   await store.blobs.put(verified(plain, blob));
 }
 

@@ -11,7 +11,6 @@ import { blobRefKey, SMALL_BLOB_LIMIT, toSmallBlob } from "../castore/blob-servi
 import type { CallOptions } from "../castore/call-options.ts";
 import { digestKey, formatDigest, toB3Digest } from "../castore/digest.ts";
 import { compress } from "../compression/compress.ts";
-import { decompress } from "../compression/decompress.ts";
 import { mapConcurrent } from "../concurrency/map-concurrent.ts";
 import { NarborError, isNarborError } from "../errors.ts";
 import { fromCasDigest, toCasDigest } from "../proto/cas-digest.ts";
@@ -27,6 +26,7 @@ import {
 import { RPC_STATUS, toRpcFailure } from "../proto/rpc-status.ts";
 import type { Store } from "../store/store.ts";
 import { MAX_BATCH_BYTES } from "./cas-limits.ts";
+import { decompressBlob } from "./compressed-blob.ts";
 import type { RpcService } from "./rpc-service.ts";
 import { rpcService } from "./rpc-service.ts";
 import type { WriteGate } from "./write-gate.ts";
@@ -150,8 +150,6 @@ async function readUpdate({ request: { data, compressor }, expected }: Update, o
     return blob;
   } catch (error) {
     options.signal?.throwIfAborted();
-    // Larger than it says is wrong, however often it is sent; RESOURCE_EXHAUSTED would have clients try again.
-    if (isNarborError(error, "ERR_LIMIT")) return new NarborError("ERR_MISMATCH", error.message, { cause: error });
     if (isNarborError(error)) return error;
     throw error;
   }
@@ -162,7 +160,7 @@ async function decompressWhole(data: Uint8Array, compressor: Compressor_Value, s
     case Compressor_Value.IDENTITY:
       return data;
     case Compressor_Value.ZSTD:
-      return await collectBytes(decompress(streamOf(data), { codec: "zstd", maxOutputBytes: size, signal: options.signal }), size, "a blob");
+      return await collectBytes(decompressBlob(streamOf(data), { maxOutputBytes: size, signal: options.signal }), size, "a blob");
     case Compressor_Value.DEFLATE:
     case Compressor_Value.BROTLI:
     default:

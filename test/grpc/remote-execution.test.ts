@@ -55,6 +55,15 @@ async function zstd(bytes: Uint8Array): Promise<Uint8Array> {
   return await collect(compress(sourceOf(bytes), "zstd"));
 }
 
+/** A zstd frame that holds bytes as they are and says by this byte how far back whoever decodes it must be able to look. */
+function frameWithWindow(window: number, bytes: Uint8Array): Buffer {
+  const block = Buffer.alloc(3);
+  block.writeUIntLE((bytes.length << 3) | 1, 0, 3);
+  return Buffer.concat([fromHex("28b52ffd00"), Buffer.of(window), block, bytes]);
+}
+
+const WINDOW = { eightMiB: 0x68, nineMiB: 0x69, of128MiB: 0x88 } as const;
+
 async function isStored(bytes: Uint8Array): Promise<boolean> {
   return (await store.blobs.stat(toB3Digest(blake3(bytes)))) !== undefined;
 }
@@ -176,6 +185,11 @@ describe("BatchUpdateBlobs()", () => {
     const { status } = await client.call(`${CAS}/BatchUpdateBlobs`, [request(casDigest(blake3(new Uint8Array(5 * MIB)), 5 * MIB), zeros, ZSTD)]);
     expect(status).toBe(STATUS.INVALID_ARGUMENT);
     expect(await update(request(casDigest(blake3(new Uint8Array(5 * MIB)), 1000), zeros, ZSTD))).not.toContain(0);
+  });
+
+  test("takes zstd with a window of 8 MiB, and refuses a larger one", async () => {
+    const requests = [WINDOW.eightMiB, WINDOW.nineMiB, WINDOW.of128MiB].map((window) => request(casDigest(HELLO.digest, 12), frameWithWindow(window, HELLO.bytes), ZSTD));
+    expect(await update(...requests)).toEqual([STATUS.OK, STATUS.INVALID_ARGUMENT, STATUS.INVALID_ARGUMENT]);
   });
 
   test("counts every size that is right, whatever wrong ones stand beside it, before anything is unpacked", async () => {
@@ -467,6 +481,18 @@ describe("ByteStream Write()", () => {
     const { status } = await write(part(`uploads/${UUID}/compressed-blobs/zstd/blake3/${hex(blake3(TEXT))}/1000`, 0, bomb, true));
     expect(status).toBe(STATUS.INVALID_ARGUMENT);
     expect(await isStored(TEXT)).toBe(false);
+  });
+
+  test("takes a compressed upload with a window of 8 MiB, and refuses a larger one, which each upload that is not ended would hold", async () => {
+    for (const window of [WINDOW.nineMiB, WINDOW.of128MiB]) {
+      const frame = frameWithWindow(window, TEXT);
+      const call = begin(part(compressedNameOf(TEXT), 0, frame.subarray(0, 1000)), part("", 1000, frame.subarray(1000, 2000)));
+      const { status, message: text } = await within(call.answer, 5000);
+      expect({ status, text: decodeURIComponent(text) }).toMatchObject({ status: STATUS.INVALID_ARGUMENT, text: expect.stringMatching(/window of \d+ bytes, at most 8388608 are allowed/) as string });
+    }
+    expect(await isStored(TEXT)).toBe(false);
+    expect((await write(part(compressedNameOf(TEXT), 0, frameWithWindow(WINDOW.eightMiB, TEXT), true))).status).toBe(STATUS.OK);
+    expect(await isStored(TEXT)).toBe(true);
   });
 
   test("of what is there already is answered with its whole size before it has come, and a compressed one with -1", async () => {
