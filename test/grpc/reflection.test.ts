@@ -1,11 +1,16 @@
 /** grpc.health.v1 and server reflection, by the bytes of their messages. */
+import { getEventListeners } from "node:events";
+import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { createFileRegistry, fromBinary } from "@bufbuild/protobuf";
 import type { FileRegistry } from "@bufbuild/protobuf";
 import type { FileDescriptorProto } from "@bufbuild/protobuf/wkt";
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { create } from "@bufbuild/protobuf";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
+import { healthService } from "../../src/grpc/health-service.ts";
+import { RpcCalls } from "../../src/grpc/rpc-call.ts";
+import { addRpcService } from "../../src/grpc/rpc-service.ts";
 import { createGrpcServer } from "../../src/grpc/server.ts";
 import { only } from "../helpers/castore-messages.ts";
 import type { TestGrpcServer } from "../helpers/grpc-store.ts";
@@ -81,6 +86,28 @@ describe("grpc.health.v1.Health", () => {
     expect(answers.map(({ status }) => status)).toEqual([0, 0, 0]);
     await end;
     await new Promise((resolve) => listener.close(resolve));
+  });
+
+  test("Watch() of many at once warns of nothing, and keeps nothing of those that have ended", async () => {
+    const warnings: Error[] = [];
+    const listen = (warning: Error): void => void warnings.push(warning);
+    process.on("warning", listen);
+    onTestFinished(() => void process.off("warning", listen));
+    const stopping = new AbortController();
+    const health = new Server();
+    addRpcService(health, healthService(() => [], stopping.signal), new RpcCalls({ idleMilliseconds: 5000, maxCalls: 100, onFault: () => undefined }));
+    onTestFinished(() => health.forceShutdown());
+    const port = await new Promise<number>((resolve, reject) =>
+      health.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => (error === null ? resolve(bound) : reject(error))),
+    );
+    await using watcher = new RawGrpcClient(port);
+    const listening = (): number => getEventListeners(stopping.signal, "abort").length;
+    const watches = Array.from({ length: 20 }, () => watcher.begin("/grpc.health.v1.Health/Watch"));
+    for (const { stream } of watches) stream.end(Buffer.alloc(5));
+    await expect.poll(listening).toBe(20);
+    for (const { stream } of watches) stream.close(8);
+    await expect.poll(listening).toBe(0);
+    expect(warnings).toEqual([]);
   });
 });
 
