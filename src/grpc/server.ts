@@ -49,6 +49,8 @@ const CONNECTION_WINDOW_BYTES = 16 * 1024 * 1024;
 /** A connection is asked whether it is still there so often, and given so long to answer: on a slow line that comes behind megabytes. Calls have their own idle time. */
 const KEEPALIVE_MILLISECONDS = 60_000;
 const KEEPALIVE_TIMEOUT_MILLISECONDS = 300_000;
+/** A client without calls that is told that the server stops has so long to hang up. */
+const FAREWELL_MILLISECONDS = 1000;
 const PENDING_UPLOAD_MILLISECONDS = 120_000;
 const MAX_PENDING_UPLOADS = 256;
 
@@ -102,8 +104,13 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       const timer = setTimeout(() => {
         for (const connection of connections.keys()) connection.destroy();
       }, graceMilliseconds);
+      // Of a connection without calls HTTP/2 has ended its side, and waits for the other. One whose calls end later may have a client that still reads.
+      const farewell = setTimeout(() => {
+        for (const connection of connections.keys()) if (connection.writableEnded) connection.destroy();
+      }, FAREWELL_MILLISECONDS);
       await Promise.all(connections.values());
       clearTimeout(timer);
+      clearTimeout(farewell);
       pending[Symbol.dispose]();
     },
   };

@@ -39,9 +39,10 @@ const HEADERS_MILLISECONDS = 60_000;
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const idleMilliseconds = options.idleMilliseconds ?? DEFAULT_IDLE_MILLISECONDS;
   let stopping = false;
+  const refused = new Set<IncomingMessage>();
   const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MILLISECONDS, headersTimeout: HEADERS_MILLISECONDS, requestTimeout: 0 }, (request, response) => {
     if (stopping) response.setHeader("connection", "close");
-    void answerRequest(request, response, options, idleMilliseconds);
+    void answerRequest(request, response, options, idleMilliseconds).finally(() => finishRequest(request, response, refused, idleMilliseconds));
   });
   const undecided = options.onHttp2 === undefined ? undefined : divertHttp2(server, options.onHttp2, idleMilliseconds);
   await listen(server, options.host, options.port);
@@ -54,6 +55,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
       for (const connection of undecided ?? []) connection.destroy();
+      for (const request of refused) request.destroy();
       const timer = setTimeout(() => server.closeAllConnections(), graceMilliseconds);
       await closed;
       clearTimeout(timer);
@@ -109,21 +111,29 @@ async function answerRequest(request: IncomingMessage, response: ServerResponse,
     // A client that went quiet in the middle of a body cannot be asked anything more on that connection.
     const headers = status === 408 ? { connection: "close" } : {};
     if (!response.headersSent && !response.destroyed) await writeAnswer(response, textAnswer(status, message, headers), isHead, idleMilliseconds);
-  } finally {
-    finishRequest(request, response, idleMilliseconds);
   }
 }
 
 /**
  * What is left of a body that was refused is let go by node, so that the client gets to read the answer; one that goes on sending
  * for too long is cut off.
+ *
+ * @param refused holds it until then: who stops the server need not wait for it
  */
-function finishRequest(request: IncomingMessage, response: ServerResponse, idleMilliseconds: number): void {
+function finishRequest(request: IncomingMessage, response: ServerResponse, refused: Set<IncomingMessage>, idleMilliseconds: number): void {
   if (request.complete || request.destroyed) return;
+  refused.add(request);
   const timer = setTimeout(() => request.destroy(), idleMilliseconds);
-  const done = (): void => clearTimeout(timer);
+  const { socket } = request;
+  const done = (): void => {
+    refused.delete(request);
+    clearTimeout(timer);
+    socket.off("close", done);
+  };
   request.on("end", done);
   request.on("close", done);
+  // A request that was answered is not told when its connection closes.
+  socket.on("close", done);
   if (response.writableEnded) request.resume();
 }
 

@@ -1,7 +1,8 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { chmod, mkdir, open, readdir, readFile, rm, symlink, truncate, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { gzipSync } from "node:zlib";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
@@ -9,6 +10,7 @@ import { PacksStore } from "../../src/backends/packs/packs-store.ts";
 import { sampleBytes } from "../helpers/bytes.ts";
 import { narInfoText, sha256Nix32 } from "../helpers/http-cache.ts";
 import { sha256Of } from "../helpers/path-infos.ts";
+import { within } from "../helpers/promises.ts";
 import { NARBOR_MAIN, runNarbor, startServer } from "../helpers/narbor-process.ts";
 import { referenceNar } from "../helpers/reference-nar.ts";
 import { skipWithoutMounts, startServerOnSmallDisk } from "../helpers/small-disk.ts";
@@ -348,6 +350,17 @@ describe("narbor serve", () => {
     expect((await fetch(`${server.url}/healthz`)).status).toBe(200);
     expect(await server.stop("SIGTERM")).toBe(0);
     expect(server.stderr()).toContain(`nix copy --to ${server.url}`);
+  });
+
+  test("ends on SIGTERM also when a client whose upload was refused has gone without sending the rest", async () => {
+    await using server = await startServer(store);
+    const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
+    socket.write("PUT /nar/x HTTP/1.1\r\nHost: narbor\r\nContent-Length: 100\r\n\r\nabc");
+    await once(socket, "data");
+    socket.destroy();
+    // The server has heard of it by then.
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(await within(server.stop("SIGTERM"), 10_000)).toBe(0);
   });
 
   test("exits with 8 and a sentence when the port is in use", async () => {

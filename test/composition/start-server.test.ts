@@ -226,4 +226,21 @@ describe("startServer()", () => {
     expect(Date.now() - started).toBeLessThan(4000);
     await expect(fetch(`${server.url}/nix-cache-info`)).rejects.toThrow();
   });
+
+  test("stops without waiting for the rest of a body that it has refused", async () => {
+    const { server, port } = await start({ idleMilliseconds: 60_000 });
+    const socket = await open(port);
+    socket.write("PUT /nar/x HTTP/1.1\r\nHost: narbor\r\nContent-Length: 100\r\n\r\nabc");
+    expect(await answerOf(socket, "\r\n\r\n")).toMatch(/^HTTP\/1\.1 400 /);
+    await within(server.stop(30_000), 3000);
+  });
+
+  test("stops without waiting for an HTTP/2 client that has no calls and does not hang up", async () => {
+    const { server, port } = await start();
+    const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+    onTestFinished(() => void socket.destroy());
+    socket.write(CLIENT_BEGINS);
+    await once(socket, "data");
+    await within(server.stop(30_000), 5000);
+  });
 });
