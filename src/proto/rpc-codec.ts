@@ -1,6 +1,6 @@
 /** Messages of gRPC calls as bytes. */
-import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import type { DescField, DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import { ScalarType, create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { ByteWriter } from "../bytes/byte-writer.ts";
 import { NarborError } from "../errors.ts";
@@ -38,7 +38,7 @@ function messageCodec<D extends DescMessage>(schema: D): { encode(message: Messa
     encode: (message) => toBinary(schema, create(schema, message)),
     decode: (bytes) => {
       try {
-        checkFieldCount(bytes);
+        checkFieldCount(schema, bytes);
         return fromBinary(schema, bytes, { readUnknownFields: false });
       } catch (error) {
         throw new NarborError("ERR_INVALID", `Cannot read ${schema.name}: found ${bytes.length} bytes that are not such a message`, { cause: error });
@@ -47,17 +47,41 @@ function messageCodec<D extends DescMessage>(schema: D): { encode(message: Messa
   };
 }
 
-/** Fields that a message may have, repeated ones counted each time: two bytes of an empty one become an object of some hundred. No honest message has as many. */
-const MAX_FIELDS = 131_072;
+/**
+ * Fields that a message may have, with those of the messages within it, repeated ones counted each time: two bytes of an empty one become an object
+ * of some hundred. No honest message has as many: 4 MiB of digests are 180,000, and the 131,072 chunks of a blob of 32 GiB are as many.
+ */
+const MAX_FIELDS = 393_216;
 
-function checkFieldCount(bytes: Uint8Array): void {
-  if (bytes.length < 2 * MAX_FIELDS) return;
+function checkFieldCount(schema: DescMessage, bytes: Uint8Array): void {
+  if (bytes.length < MAX_FIELDS) return;
   const reader = new BinaryReader(bytes);
-  for (let count = 0; reader.pos < reader.len; count++) {
-    if (count === MAX_FIELDS) throw new RangeError(`more than ${MAX_FIELDS} fields`);
-    const [field, wireType] = reader.tag();
-    reader.skip(wireType, field);
-  }
+  let count = 0;
+  const add = (fields: number): void => {
+    count += fields;
+    if (count > MAX_FIELDS) throw new RangeError(`more than ${MAX_FIELDS} fields`);
+  };
+  const walk = (message: DescMessage, end: number): void => {
+    while (reader.pos < end) {
+      add(1);
+      const [number, wireType] = reader.tag();
+      const field = wireType === WireType.LengthDelimited ? message.fields.find((known) => known.number === number) : undefined;
+      if (field?.message !== undefined) {
+        const length = reader.uint32();
+        walk(field.message, reader.pos + length);
+      } else {
+        const { length } = reader.skip(wireType, number);
+        // A number takes a byte at least.
+        if (field !== undefined && holdsNumbers(field)) add(length);
+      }
+    }
+  };
+  walk(schema, reader.len);
+}
+
+/** Whether one field holds many values, each without a key of its own. */
+function holdsNumbers(field: DescField): boolean {
+  return field.fieldKind === "list" && (field.listKind === "enum" || (field.listKind === "scalar" && field.scalar !== ScalarType.STRING && field.scalar !== ScalarType.BYTES));
 }
 
 interface BytesCodec {
