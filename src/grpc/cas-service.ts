@@ -12,6 +12,7 @@ import type { CallOptions } from "../castore/call-options.ts";
 import { digestKey, formatDigest, toB3Digest } from "../castore/digest.ts";
 import { compress } from "../compression/compress.ts";
 import { mapConcurrent } from "../concurrency/map-concurrent.ts";
+import { nextTurn } from "../concurrency/next-turn.ts";
 import { NarborError, isNarborError } from "../errors.ts";
 import { fromCasDigest, toCasDigest } from "../proto/cas-digest.ts";
 import type { BatchReadBlobsResponse_ResponseSchema, BatchUpdateBlobsRequest_Request } from "../proto/gen/build/bazel/remote/execution/v2/remote_execution_pb.ts";
@@ -33,6 +34,8 @@ import type { WriteGate } from "./write-gate.ts";
 
 /** Blobs of one call that are compressed or decompressed at once. */
 const CODECS_AT_ONCE = 4;
+/** Blobs of one call that are looked at before others have their turn: there may be a hundred thousand that are empty or wrong. */
+const BLOBS_PER_TURN = 1024;
 /** A blob smaller than this is not compressed: a frame's head and a thread's turn cost more than they save. */
 const COMPRESS_FROM_BYTES = 512;
 
@@ -72,10 +75,11 @@ export function casService(store: Store, gate: WriteGate): RpcService {
     batchUpdateBlobs: async ({ instanceName, digestFunction, requests }, options) => {
       gate.check();
       checkCall(instanceName, digestFunction);
-      const updates = requests.map((request) => ({ request, expected: toBlobRefOrError(request.digest) }));
+      const updates: Update[] = [];
+      for await (const request of inTurns(requests)) updates.push({ request, expected: toBlobRefOrError(request.digest) });
       checkBatch(updates.reduce((sum, update) => sum + bytesOf(update), 0));
       const checked: (SmallBlob | NarborError)[] = [];
-      for await (const blob of mapConcurrent(updates, CODECS_AT_ONCE, (update) => readUpdate(update, options))) checked.push(blob);
+      for await (const blob of mapConcurrent(inTurns(updates), CODECS_AT_ONCE, (update) => readUpdate(update, options))) checked.push(blob);
       await putAll(checked.filter((blob): blob is SmallBlob => !(blob instanceof Error)), store, options);
       return { responses: requests.map(({ digest }, index) => ({ ...(digest && { digest }), status: statusOf(checked[index]) })) };
     },
@@ -125,6 +129,13 @@ function toBlobRefOrError(message: Parameters<typeof fromCasDigest>[0]): BlobRef
   } catch (error) {
     if (isNarborError(error)) return error;
     throw error;
+  }
+}
+
+async function* inTurns<T>(items: readonly T[]): AsyncGenerator<T, void, undefined> {
+  for (const [index, item] of items.entries()) {
+    if (index % BLOBS_PER_TURN === BLOBS_PER_TURN - 1) await nextTurn();
+    yield item;
   }
 }
 
