@@ -1,7 +1,9 @@
 /** Google's ByteStream over the same blobs, as the Remote Execution API uses it: blobs of any size, compressed or not, with uploads that can be resumed. */
 import { equalBytes } from "../bytes/compare-bytes.ts";
+import { streamOf } from "../bytes/stream-of.ts";
 import type { BlobRef } from "../castore/blob-service.ts";
 import type { CallOptions } from "../castore/call-options.ts";
+import type { B3Digest } from "../castore/digest.ts";
 import { formatDigest, toB3Digest } from "../castore/digest.ts";
 import { compress } from "../compression/compress.ts";
 import { untilAborted } from "../concurrency/until-aborted.ts";
@@ -12,8 +14,8 @@ import { ByteStream } from "../proto/gen/google/bytestream/bytestream_pb.ts";
 import type { Store } from "../store/store.ts";
 import type { ResourceName } from "./byte-stream-name.ts";
 import { parseReadName, parseWriteName } from "./byte-stream-name.ts";
-import { decompressBlob } from "./compressed-blob.ts";
 import { frames } from "../bytes/frames.ts";
+import { decompressBlob } from "./compressed-blob.ts";
 import { PendingUploads } from "./pending-uploads.ts";
 import type { RpcContext } from "./rpc-call.ts";
 import type { RpcService } from "./rpc-service.ts";
@@ -23,7 +25,8 @@ import type { WriteGate } from "./write-gate.ts";
 /** In answer to a compressed upload of what is there already. */
 const ALREADY_THERE = -1n;
 
-const EMPTY_BLOB = blake3(new Uint8Array(0));
+const EMPTY = new Uint8Array(0);
+const EMPTY_BLOB = blake3(EMPTY);
 
 export function byteStreamService(store: Store, gate: WriteGate, pending: PendingUploads): RpcService {
   return rpcService(ByteStream, {
@@ -101,14 +104,15 @@ async function* readResource({ blob, compressor }: ResourceName, offset: number,
   if (offset > size) throw new NarborError("ERR_OUT_OF_RANGE", `Cannot read from byte ${offset}: blob ${formatDigest(digest)} has ${size}`);
   if (compressor !== undefined && limit !== 0) throw new NarborError("ERR_INVALID", "Cannot read a compressed blob with a read_limit");
   const end = limit === 0 ? size : Math.min(size, offset + limit);
-  const content = size === 0 ? undefined : await store.blobs.openRead(digest, { ...options, start: offset, end: end === size ? size + 1 : end });
-  if (content === undefined) {
-    // The API has everyone hold the empty blob.
-    if (size === 0 && equalBytes(digest, EMPTY_BLOB)) return;
-    throw new NarborError("ERR_NOT_FOUND", `Blob ${formatDigest(digest)} is not stored`);
-  }
+  const content = size === 0 ? emptyBlob(digest) : await store.blobs.openRead(digest, { ...options, start: offset, end: end === size ? size + 1 : end });
+  if (content === undefined) throw new NarborError("ERR_NOT_FOUND", `Blob ${formatDigest(digest)} is not stored`);
   const counted = exactly(content, end - offset, blob);
   yield* compressor === undefined ? counted : compress(counted, compressor, options);
+}
+
+/** The API has everyone hold the empty blob. */
+function emptyBlob(digest: B3Digest): AsyncIterable<Uint8Array> | undefined {
+  return equalBytes(digest, EMPTY_BLOB) ? streamOf(EMPTY) : undefined;
 }
 
 /** A blob of another size than its name says is not that blob. */

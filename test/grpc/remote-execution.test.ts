@@ -340,6 +340,11 @@ describe("ByteStream Read()", () => {
     await putBlob(HELLO.bytes);
     expect(await read(`blobs/blake3/${hex(EMPTY.digest)}/0`)).toMatchObject({ status: STATUS.OK, sizes: [] });
     expect((await read(`blobs/blake3/${hex(HELLO.digest)}/0`)).status).toBe(STATUS.NOT_FOUND);
+    const compressed = await read(`compressed-blobs/zstd/blake3/${hex(EMPTY.digest)}/0`);
+    expect(compressed.status).toBe(STATUS.OK);
+    // Nothing at all is no zstd.
+    expect(await collect(decompress(sourceOf(compressed.data), { codec: "zstd" }))).toHaveLength(0);
+    expect((await read(`compressed-blobs/zstd/blake3/${hex(HELLO.digest)}/0`)).status).toBe(STATUS.NOT_FOUND);
   });
 
   test.for([
