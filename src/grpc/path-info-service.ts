@@ -33,6 +33,7 @@ export function pathInfoService(store: Store, gate: WriteGate): RpcService {
         return pathInfoToProto(await store.pathInfos.put(pathInfo, { signal }));
       },
       calculateNAR: async (entry, { signal }) => {
+        if (entry.entry.case === undefined) throw new NarborError("ERR_INVALID", "Cannot calculate a NAR: the request has no entry");
         const { narSize, narSha256 } = await knownNar(decodeRootNode(toBinary(EntrySchema, entry)), store, { signal });
         return { narSize: BigInt(narSize), narSha256 };
       },

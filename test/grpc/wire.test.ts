@@ -277,6 +277,11 @@ describe.for(FAMILIES)("%s.store.v1.PathInfoService", (family) => {
     },
   );
 
+  test("CalculateNAR() says that a request has no entry", async () => {
+    const { message: text } = await client.call(`${service}/CalculateNAR`, [UNKNOWN_FIELDS]);
+    expect(decodeURIComponent(text)).toBe("Cannot calculate a NAR: the request has no entry");
+  });
+
   test("CalculateNAR() of a file of another size than its node says is not taken for the file", async () => {
     await store.blobs.put(sourceOf(Buffer.from("Hello World!")));
     const { digest } = blobNamed("helloworld");
