@@ -121,10 +121,10 @@ async function answerRequest(request: IncomingMessage, response: ServerResponse,
  * @param refused holds it until then: who stops the server need not wait for it
  */
 function finishRequest(request: IncomingMessage, response: ServerResponse, refused: Set<IncomingMessage>, idleMilliseconds: number): void {
-  if (request.complete || request.destroyed) return;
+  const { socket } = request;
+  if (request.complete || request.destroyed || socket.destroyed) return;
   refused.add(request);
   const timer = setTimeout(() => request.destroy(), idleMilliseconds);
-  const { socket } = request;
   const done = (): void => {
     refused.delete(request);
     clearTimeout(timer);

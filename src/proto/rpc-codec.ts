@@ -49,7 +49,7 @@ function messageCodec<D extends DescMessage>(schema: D): { encode(message: Messa
 
 /**
  * Fields that a message may have, with those of the messages within it, repeated ones counted each time: two bytes of an empty one become an object
- * of some hundred. No honest message has as many: 4 MiB of digests are 180,000, and the 131,072 chunks of a blob of 32 GiB are as many.
+ * of some hundred. No honest message has more: 4 MiB of digests are 180,000, and each of the 131,072 chunks of a blob of 32 GiB is three.
  */
 const MAX_FIELDS = 393_216;
 
