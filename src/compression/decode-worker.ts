@@ -2,12 +2,9 @@
 import { parentPort } from "node:worker_threads";
 
 import { errorMessage, isNarborError } from "../errors.ts";
-import { Bzip2Decoder } from "./bzip2-decoder.ts";
-import { compressBzip2Sync } from "./bzip2-encoder.ts";
 import type { Decoder } from "./decoder.ts";
-import { GzipDecoder } from "./gzip-decoder.ts";
 import type { WorkerAnswer, WorkerCodec, WorkerMessage, WorkerRequest } from "./worker-protocol.ts";
-import { openXzDecoder } from "./xz-decoder.ts";
+import { SteppedDecoder } from "./stepped-decoder.ts";
 import { compressZstdSync, decompressZstdSync, shrinkZstdSync } from "./zstd-block.ts";
 import { abandonedZstdBytes, ZstdDecoder } from "./zstd-decoder.ts";
 
@@ -18,25 +15,16 @@ const MAX_ABANDONED_BYTES = 64 * 1024 * 1024;
 if (parentPort === null) throw new TypeError("decode-worker is started by worker-pool");
 const port = parentPort;
 
-interface Job {
-  readonly decoder: Promise<Decoder>;
-  /** What is decoded and had no place in the output. */
-  rest: Uint8Array;
-  /** What it decodes lies here. */
-  input: ArrayBuffer | undefined;
-}
-
-const NO_BYTES = new Uint8Array(0);
-const jobs = new Map<number, Job>();
+const jobs = new Map<number, Promise<SteppedDecoder>>();
 let loadingBlake3: Promise<typeof import("../hash/blake3.ts")> | undefined;
 
 port.on("message", (request: WorkerRequest) => {
   switch (request.type) {
     case "open": {
-      const job = { decoder: openDecoder(request.codec, request.maxWindowBytes), rest: NO_BYTES, input: undefined };
+      const decoder = openDecoder(request.codec, request.maxWindowBytes).then((opened) => new SteppedDecoder(opened));
       // Answered with the first step, which awaits it.
-      job.decoder.catch(() => undefined);
-      jobs.set(request.job, job);
+      decoder.catch(() => undefined);
+      jobs.set(request.job, decoder);
       return;
     }
     case "end":
@@ -54,7 +42,7 @@ port.on("message", (request: WorkerRequest) => {
     case "hashZstd":
       return void answer(request.id, async () => block(request, await hashZstd(request)));
     case "compressBzip2":
-      return void answer(request.id, () => block(request, compressBzip2Sync(request.bytes)));
+      return void answer(request.id, async () => block(request, (await import("./bzip2-encoder.ts")).compressBzip2Sync(request.bytes)));
   }
 });
 
@@ -92,53 +80,35 @@ function memoriesOf(result: WorkerAnswer): readonly ArrayBuffer[] {
     case "inPlace":
       return [result.memory];
     case "step":
-      return result.input === undefined ? [result.output] : [result.output, result.input];
+      return [result.output, ...result.inputs];
   }
 }
 
-async function step({ id, job: number, input, isLast, output }: Extract<WorkerRequest, { type: "step" }>): Promise<WorkerAnswer> {
-  const job = jobs.get(number);
-  if (job === undefined) throw new TypeError(`No decoder is open for job ${number}`);
-  const decoder = await job.decoder;
-  if (input !== undefined) {
-    job.input = input.buffer;
-    decoder.push(input);
-  }
-  if (isLast) decoder.end();
-  for (let length = 0; ; ) {
-    const part = job.rest.subarray(0, output.length - length);
-    output.set(part, length);
-    length += part.length;
-    job.rest = job.rest.subarray(part.length);
-    if (length === output.length) return { type: "step", id, length, output: output.buffer, input: undefined, hasMore: true };
-    const bytes = decoder.next();
-    if (bytes !== undefined) {
-      job.rest = bytes;
-      continue;
-    }
-    const consumed = job.input;
-    job.input = undefined;
-    return { type: "step", id, length, output: output.buffer, input: consumed, hasMore: false };
-  }
+async function step({ id, job, input, isLast, output }: Extract<WorkerRequest, { type: "step" }>): Promise<WorkerAnswer> {
+  const decoder = await jobs.get(job);
+  if (decoder === undefined) throw new TypeError(`No decoder is open for job ${job}`);
+  const { length, consumed, isEnd } = decoder.step(output, input, isLast);
+  return { type: "step", id, length, output: output.buffer, inputs: consumed.map(({ buffer }) => buffer), isEnd };
 }
 
+/** Each is loaded when it is asked for: to load all takes a thread as long as to start. */
 async function openDecoder(codec: WorkerCodec, maxWindowBytes: number | undefined): Promise<Decoder> {
   switch (codec) {
-    case "xz":
-      return openXzDecoder();
     case "zstd":
       return new ZstdDecoder(maxWindowBytes);
-    case "bzip2":
-      return new Bzip2Decoder();
     case "gzip":
-      return new GzipDecoder();
+      return new (await import("./gzip-decoder.ts")).GzipDecoder();
+    case "xz":
+      return await (await import("./xz-decoder.ts")).openXzDecoder();
+    case "bzip2":
+      return new (await import("./bzip2-decoder.ts")).Bzip2Decoder();
   }
 }
 
 async function closeJob(job: number): Promise<void> {
   const opening = jobs.get(job);
   jobs.delete(job);
-  const decoder = await opening?.decoder.catch(() => undefined);
+  const decoder = await opening?.catch(() => undefined);
   decoder?.close();
   if (abandonedZstdBytes() > MAX_ABANDONED_BYTES) send({ type: "retire" });
 }

@@ -4,7 +4,7 @@ import { linkSignal } from "../concurrency/linked-signal.ts";
 import { isNarborError, NarborError } from "../errors.ts";
 import { type Codec, CODEC_MAGIC_BYTES, detectCodec } from "./codec.ts";
 import { decodeBrotli } from "./decode-brotli.ts";
-import { decodeInWorker } from "./decode-in-worker.ts";
+import { decodeInWorker, type DecodeOptions } from "./decode-in-worker.ts";
 import { SourceReader } from "./source-reader.ts";
 
 export interface DecompressOptions {
@@ -14,11 +14,15 @@ export interface DecompressOptions {
   readonly maxOutputBytes?: number | undefined;
   /** The most that a zstd frame may ask its decoder to look back on; one more byte is `ERR_LIMIT`. @default 128 MiB */
   readonly maxWindowBytes?: number | undefined;
+  /** About the most bytes to decode ahead of the reader. @default 1048576 (1 MiB) */
+  readonly aheadBytes?: number | undefined;
   /** Rejects with the signal's reason and lets go of the source, even while that is stuck. */
   readonly signal?: AbortSignal | undefined;
   /** Told the codec before anything is decoded. */
   readonly onCodec?: ((codec: Codec) => void) | undefined;
 }
+
+const DEFAULT_AHEAD_BYTES = 1024 * 1024;
 
 /**
  * The bytes that `source` is the compressed form of. Can be read once; what is given out is valid until the next but one is asked for, as what `readFileBytes` gives.
@@ -34,7 +38,7 @@ export async function* decompress(
   source: AsyncIterable<Uint8Array>,
   options: DecompressOptions = {},
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const { maxOutputBytes = Infinity } = options;
+  const { maxOutputBytes = Infinity, aheadBytes = DEFAULT_AHEAD_BYTES, maxWindowBytes } = options;
   // Several listen here, but only one to the caller's signal, which many streams may follow at once.
   using linked = options.signal && linkSignal(options.signal);
   const signal = linked?.signal;
@@ -48,7 +52,7 @@ export async function* decompress(
     if (codec === undefined) presumedOf = first;
     options.onCodec?.(codec ?? "br");
     let size = 0;
-    for await (const bytes of decode(codec ?? "br", reader, options.maxWindowBytes, signal)) {
+    for await (const bytes of decode(codec ?? "br", reader, { aheadBytes, maxWindowBytes, signal })) {
       size += bytes.length;
       if (size > maxOutputBytes) throw new NarborError("ERR_LIMIT", `Cannot decompress ${codec ?? "br"}: more than ${maxOutputBytes} bytes`);
       yield bytes;
@@ -61,23 +65,18 @@ export async function* decompress(
   }
 }
 
-async function* decode(
-  codec: Codec,
-  reader: SourceReader,
-  maxWindowBytes: number | undefined,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<Uint8Array, void, undefined> {
+async function* decode(codec: Codec, reader: SourceReader, options: DecodeOptions): AsyncGenerator<Uint8Array, void, undefined> {
   switch (codec) {
     case "none":
       for (let bytes = await reader.read(); bytes !== undefined; bytes = await reader.read()) yield bytes;
       return;
     case "br":
-      return yield* decodeBrotli(reader, signal);
+      return yield* decodeBrotli(reader, options.signal);
     case "gzip":
     case "xz":
     case "zstd":
     case "bzip2":
-      return yield* decodeInWorker(codec, reader, maxWindowBytes, signal);
+      return yield* decodeInWorker(codec, reader, options);
   }
 }
 

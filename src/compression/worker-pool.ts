@@ -20,11 +20,14 @@ const IDLE_MS = 10_000;
 /** Decoding of one input, in a thread. */
 export interface DecodeJob {
   /**
-   * Decode into `output` some of `input`, or some more of what is there. `output` comes back with what was decoded. Must not be called before the last call is answered.
+   * Decode into `output` what was given before and `input`, if there is some. `output` comes back with what was decoded; the input when it is not needed any more,
+   * with a later step perhaps, and is released. May be called again before it is answered.
    *
-   * @returns whether there is more output to be had without input. `input` comes back when there is not
+   * @returns whether all of the input is decoded
    */
   step(output: LentMemory, input: LentMemory | undefined, isLast: boolean): Promise<boolean>;
+  /** Pieces of input that did not come back. */
+  readonly inputs: number;
   /** Give back what the decoder holds. Must be called; may be called at any time, and again. */
   close(): void;
 }
@@ -39,16 +42,23 @@ export function openDecodeJob(codec: WorkerCodec, maxWindowBytes: number | undef
   worker.hold();
   worker.post({ type: "open", job, codec, maxWindowBytes });
   let isOpen = true;
-  let inputMemory: LentMemory | undefined;
+  const inputs: LentMemory[] = [];
   return {
+    get inputs() {
+      return inputs.length;
+    },
     step: async (output, input, isLast) => {
       if (!isOpen) throw new TypeError("The decoding is closed");
-      inputMemory = input ?? inputMemory;
+      if (input !== undefined) inputs.push(input);
       const request = { type: "step", id: nextId++, job, output: output.bytes, ...(input && { input: input.bytes }), isLast } as const;
       const answer = await worker.request("step", request, input === undefined ? [output.bytes.buffer] : [output.bytes.buffer, input.bytes.buffer]);
       output.restore(answer.output, answer.length);
-      if (answer.input !== undefined) inputMemory?.restore(answer.input, 0);
-      return answer.hasMore;
+      for (const buffer of answer.inputs) {
+        const consumed = inputs.shift();
+        consumed?.restore(buffer, 0);
+        consumed?.release();
+      }
+      return answer.isEnd;
     },
     close: () => {
       if (!isOpen) return;

@@ -8,7 +8,7 @@ export type WorkerCodec = Exclude<Codec, "none" | "br">;
 export type WorkerRequest =
   /** Begin to decode. `job` is the main thread's name for it; the window is that of zstd. */
   | { readonly type: "open"; readonly job: number; readonly codec: WorkerCodec; readonly maxWindowBytes: number | undefined }
-  /** Decode some more into `output`: from `input` (only when the last answer was not `hasMore`), or of what is there. */
+  /** Decode some more into `output`, of what was given before and of `input`, if there is some. */
   | { readonly type: "step"; readonly id: number; readonly job: number; readonly output: Uint8Array<ArrayBuffer>; readonly input?: Uint8Array<ArrayBuffer>; readonly isLast: boolean }
   /** Forget a job, wherever it is. */
   | { readonly type: "close"; readonly job: number }
@@ -24,8 +24,8 @@ export type WorkerRequest =
 
 /** What is answered when nothing went wrong. */
 export type WorkerAnswer =
-  /** `length` bytes of output, and the memory that it was given; `hasMore`: there is more to be had without input, otherwise the memory of the last input comes back too. */
-  | { readonly type: "step"; readonly id: number; readonly length: number; readonly output: ArrayBuffer; readonly input: ArrayBuffer | undefined; readonly hasMore: boolean }
+  /** `length` bytes of output, and the memory that it was given; the memory of input that is decoded, in order. `isEnd`: that was all. */
+  | { readonly type: "step"; readonly id: number; readonly length: number; readonly output: ArrayBuffer; readonly inputs: readonly ArrayBuffer[]; readonly isEnd: boolean }
   /** `bytes` in memory of their own, and the memory of what came. */
   | { readonly type: "block"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly memory: ArrayBuffer }
   | { readonly type: "inPlace"; readonly id: number; readonly memory: ArrayBuffer; readonly length: number };

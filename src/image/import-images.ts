@@ -65,6 +65,8 @@ const DEFAULT_MAX_BYTES = 1024 ** 4;
 /** What an archive may become, whatever its size, in bytes; and how many times that size on top of it: no more than gzip can make of anything. */
 const FREE_BYTES = 16 * 1024 ** 3;
 const MAX_RATIO = 1024;
+/** Inflating goes on while what is compressible keeps the others busy, and is ahead when there is little to do with what comes then. */
+const AHEAD_BYTES = 8 * 1024 * 1024;
 /** What tells a tar archive, and a compression. */
 const HEAD_BYTES = 512;
 
@@ -183,7 +185,7 @@ class ArchiveImport {
     const tally: BlobTally = { newBytes: 0, sharedBytes: 0 };
     this.#uploader.tally = tally;
     try {
-      const inner = codec === "none" ? content : decompress(content, { codec, signal: this.#signal, maxOutputBytes: this.#bytesLeft() });
+      const inner = codec === "none" ? content : decompress(content, { codec, signal: this.#signal, maxOutputBytes: this.#bytesLeft(), aheadBytes: AHEAD_BYTES });
       const { sha256, directories, ...tar } = await ingestTar(this.#counted(inner), {
         uploader: this.#uploader,
         directorySizeProfile: await this.#store.directorySizeProfile({ signal: this.#signal }),
@@ -274,7 +276,7 @@ async function* inflate(source: AsyncIterable<Uint8Array>, came: Came, { signal,
   try {
     const head = await reader.peek(HEAD_BYTES);
     if (head.length === 0) throw new NarborError("ERR_IMAGE_INVALID", "Cannot read the image: the input is empty");
-    yield* decompress(rest(reader, came), { codec: detectCodec(head) ?? "none", signal, maxOutputBytes: maxBytes });
+    yield* decompress(rest(reader, came), { codec: detectCodec(head) ?? "none", signal, maxOutputBytes: maxBytes, aheadBytes: AHEAD_BYTES });
   } finally {
     await reader.close();
   }

@@ -41,6 +41,8 @@ const BACKLOG_BYTES = 16 * 1024 * 1024;
 /** Bytes of blocks, before compression, and blocks that are written at a time: to wake a thread for each takes longer than what it then does. */
 const WRITE_BYTES = 4 * 1024 * 1024;
 const WRITE_BLOCKS = 64;
+/** Blocks under way in threads at once: a thread that has something to go on with need not be woken up, and the last one does not get behind where contents compress slowly. */
+const COMPRESSORS = availableParallelism() + 4;
 /** Smaller blocks are stored as they are: what a thread takes to compress one is more than a thousand bytes are worth. */
 const COMPRESSED_FROM_BYTES = 2048;
 /** A pack that has reached this is closed and another begun. */
@@ -68,7 +70,7 @@ export class PackAppender {
   readonly #files: PackFiles;
   readonly #index: IndexDatabase;
   readonly #compression: BlockCompression;
-  readonly #compressors = pLimit(availableParallelism());
+  readonly #compressors = pLimit(COMPRESSORS);
   #pack: OpenPack | undefined;
   /** Blocks that are not being written yet, in order. */
   readonly #queue: QueuedBlock[] = [];
