@@ -11,7 +11,7 @@ import type { Corpus } from "./nar-corpus.ts";
 import { mixedFiles, smallFiles } from "./nar-corpus.ts";
 import { peakMemory, printRow, rate } from "./figures.ts";
 
-const MAIN = resolve(import.meta.dirname, "../dist/cli/main.js");
+const MAIN = resolve(import.meta.dirname, "../dist/command/narbor.js");
 const LIMIT_MIB = 400;
 
 interface Run {

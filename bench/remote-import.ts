@@ -34,7 +34,7 @@ const RUNS = Number(process.env["BENCH_RUNS"] ?? 3);
 const ROUND_TRIPS = (process.env["BENCH_RTT"] ?? "0,1,10,50").split(",").map(Number);
 /** One at a time stops after so many milliseconds, and its rate is that of the files until then. */
 const PATIENCE = process.env["BENCH_FULL"] === "1" ? Infinity : 5000;
-const MAIN = resolve(import.meta.dirname, "../dist/cli/main.js");
+const MAIN = resolve(import.meta.dirname, "../dist/command/narbor.js");
 const PROXY = resolve(import.meta.dirname, "delay-proxy.ts");
 
 type Importer = Pick<BlobService, "putMany" | "put">;

@@ -7,7 +7,7 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { peakMemory } from "./figures.ts";
 
-export const NARBOR = [process.execPath, resolve(import.meta.dirname, "../dist/cli/main.js")] as const;
+export const NARBOR = [process.execPath, resolve(import.meta.dirname, "../dist/command/narbor.js")] as const;
 
 /** Between two looks at a process. */
 const LOOK_MILLISECONDS = 20;

@@ -6,6 +6,8 @@ import type { CallOptions } from "../castore/call-options.ts";
 import type { B3Digest } from "../castore/digest.ts";
 import { formatDigest, toB3Digest } from "../castore/digest.ts";
 import { compress } from "../compression/compress.ts";
+import { abortable } from "../concurrency/abortable.ts";
+import { linkSignal } from "../concurrency/linked-signal.ts";
 import { untilAborted } from "../concurrency/until-aborted.ts";
 import { NarborError } from "../errors.ts";
 import { blake3, createBlake3 } from "../hash/blake3.ts";
@@ -51,13 +53,16 @@ export function byteStreamService(store: Store, gate: WriteGate, pending: Pendin
 async function write(requests: AsyncIterable<WriteRequest>, store: Store, pending: PendingUploads, { signal }: RpcContext): Promise<bigint> {
   let owner: ReturnType<PendingUploads["take"]> | undefined;
   let resourceName = "";
+  using reading = linkSignal(signal);
   try {
-    for await (const request of requests) {
+    for await (const request of abortable(requests, reading.signal)) {
       if (owner === undefined) {
         resourceName = request.resourceName;
         const name = parseWriteName(resourceName);
         if (await isStored(name, store, { signal })) return name.compressor === undefined ? BigInt(name.blob.size) : ALREADY_THERE;
         owner = pending.take(resourceName, toOffset(request.writeOffset), (content) => putVerified(name, content, store));
+        // What has come may show that it is wrong, and nothing more may come.
+        owner.stored.catch((error: unknown) => reading.abort(error));
       } else if (request.resourceName !== "" && request.resourceName !== resourceName) {
         throw new NarborError("ERR_INVALID", `Cannot go on with the upload: its name has become ${JSON.stringify(request.resourceName.slice(0, 200))}`);
       }

@@ -11,6 +11,8 @@ export interface PendingUpload {
 /** The hold of one call on an upload; another call that takes the same upload ends it. */
 export interface UploadOwner {
   readonly upload: PendingUpload;
+  /** Resolves when all is stored, whoever finishes it; rejects with what the upload failed with. */
+  readonly stored: Promise<void>;
   /**
    * Hand on some bytes.
    *
@@ -69,6 +71,7 @@ export class PendingUploads implements Disposable {
     clearTimeout(upload.patience);
     const owner: UploadOwner = {
       upload,
+      stored: upload.stored,
       give: async (bytes, bytesOffset) => {
         checkOwner(upload, owner);
         checkOffset(bytesOffset, upload.received);

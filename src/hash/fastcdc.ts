@@ -15,6 +15,9 @@ export const MAX_CHUNK_LENGTH = 512 * 1024;
 const FIRST_SLAB_BYTES = 64 * 1024;
 const SLAB_BYTES = 2 * MAX_CHUNK_LENGTH;
 
+/** Bytes that are looked at together: an even number. */
+const STEP_BYTES = 32 * 1024;
+
 /** Used before the average length is reached: 19 bits, so a cut is rarer. */
 const MASK_BEFORE = 0x0000_d917_0753_7000n;
 /** Used after it: 17 bits. */
@@ -59,10 +62,22 @@ export function cutChunk(bytes: Uint8Array): number {
   if (bytes.length <= MIN_CHUNK_LENGTH) return bytes.length;
   const end = Math.min(bytes.length, MAX_CHUNK_LENGTH);
   const center = Math.min(end, AVERAGE_CHUNK_LENGTH) - MIN_CHUNK_LENGTH;
-  looked.set(bytes.subarray(MIN_CHUNK_LENGTH, end));
-  let found = cutter.find(0, center, MASK_BEFORE, 0n);
-  if (found < 0) found = cutter.find(center - (center % 2), end - MIN_CHUNK_LENGTH, MASK_AFTER, cutter.hash.value);
-  return found < 0 ? end : MIN_CHUNK_LENGTH + found;
+  const possible = bytes.subarray(MIN_CHUNK_LENGTH, end);
+  const found = findCut(possible.subarray(0, center), 0, MASK_BEFORE, 0n) ?? findCut(possible, center - (center % 2), MASK_AFTER, cutter.hash.value);
+  return found === undefined ? end : MIN_CHUNK_LENGTH + found;
+}
+
+/** Most cuts come long before the longest chunk's end, so no more is copied than is looked at. */
+function findCut(bytes: Uint8Array, from: number, mask: bigint, hashBefore: bigint): number | undefined {
+  let hash = hashBefore;
+  for (let start = from; start < bytes.length; start += STEP_BYTES) {
+    const end = Math.min(bytes.length, start + STEP_BYTES);
+    looked.set(bytes.subarray(start, end), start);
+    const found = cutter.find(start, end, mask, hash);
+    if (found >= 0) return found;
+    hash = cutter.hash.value;
+  }
+  return undefined;
 }
 
 /** The chunks of a whole blob in memory, as views. An empty blob has none. */

@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { resolve } from "node:path";
 
 /** `npm test` builds it first. */
-export const NARBOR_MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
+export const NARBOR_MAIN = resolve(import.meta.dirname, "../../dist/command/narbor.js");
 
 export interface CommandResult {
   readonly code: number | null;
