@@ -1,4 +1,3 @@
-import { asBuffer } from "../bytes/as-buffer.ts";
 import { toHex } from "../bytes/text-encoding.ts";
 import { NarborError } from "../errors.ts";
 
@@ -20,8 +19,12 @@ export function toB3Digest(bytes: Uint8Array): B3Digest {
 
 /** The digest as a key for Map and Set: one UTF-16 unit a byte. */
 export function digestKey(digest: Uint8Array): string {
-  return asBuffer(digest).toString("latin1");
+  keyBytes.set(digest);
+  return keyBytes.toString("latin1", 0, digest.length);
 }
+
+/** Text is made of these: a Buffer over each digest takes longer than that. */
+const keyBytes = Buffer.alloc(DIGEST_LENGTH);
 
 /** The digest as people read it: `b3:` and base16. */
 export function formatDigest(digest: B3Digest): string {
