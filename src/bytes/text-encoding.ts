@@ -45,18 +45,18 @@ const UTF8_RUNS =
 
 /**
  * A name as text from which `unescapeBytes` makes the same bytes: those that are not UTF-8 are written as `\xff`, and the backslash of a name that holds
- * such a text already as `\x5c`. All other names, also those that systemd escapes (`\x2d`), are as they are.
+ * such a text already, or one of a control character (`\x0a`), as `\x5c`. All other names, also those that systemd escapes (`\x2d`), are as they are.
  */
 export function escapeBytes(bytes: Uint8Array): string {
   return asBuffer(bytes)
     .toString("latin1")
     .replace(UTF8_RUNS, (_, text: string | undefined, byte: string) =>
-      text === undefined ? `\\x${byte.charCodeAt(0).toString(16)}` : Buffer.from(text, "latin1").toString().replace(/\\(?=x(?:[89a-f][0-9a-f]|5c))/g, "\\x5c"),
+      text === undefined ? `\\x${byte.charCodeAt(0).toString(16)}` : Buffer.from(text, "latin1").toString().replace(/\\(?=x(?:[0189a-f][0-9a-f]|7f|5c))/g, "\\x5c"),
     );
 }
 
-/** Bytes of a text as `escapeBytes` writes it. */
+/** Bytes of a text as `escapeBytes` writes it; a control character may be written as a byte is. */
 export function unescapeBytes(text: string): Uint8Array {
-  const latin1 = Buffer.from(text).toString("latin1").replace(/\\x([89a-f][0-9a-f]|5c)/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+  const latin1 = Buffer.from(text).toString("latin1").replace(/\\x([0189a-f][0-9a-f]|7f|5c)/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
   return Uint8Array.from(Buffer.from(latin1, "latin1"));
 }

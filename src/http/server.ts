@@ -33,16 +33,31 @@ export interface HttpServer {
 const DEFAULT_IDLE_MILLISECONDS = 60_000;
 /** Nix keeps a connection for up to 90 s and must not be hung up on first. */
 const KEEP_ALIVE_MILLISECONDS = 100_000;
-const HEADERS_MILLISECONDS = 60_000;
+/** How long a server that stops waits for a request whose head has not come. */
+const HALF_A_HEAD_MILLISECONDS = 1000;
+/** How often clients are looked for that are in the middle of a request's head. */
+const MAX_CHECKING_MILLISECONDS = 5_000;
 
 /** @throws NarborError ERR_UNAVAILABLE when the address cannot be listened at */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const idleMilliseconds = options.idleMilliseconds ?? DEFAULT_IDLE_MILLISECONDS;
   let stopping = false;
   const refused = new Set<IncomingMessage>();
-  const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MILLISECONDS, headersTimeout: HEADERS_MILLISECONDS, requestTimeout: 0 }, (request, response) => {
+  /** How many requests are under way on each connection. For node:http one is also busy that has sent half of a request's head, and may never send the rest. */
+  const underway = new Map<Socket, number>();
+  const timeouts = { keepAliveTimeout: KEEP_ALIVE_MILLISECONDS, headersTimeout: idleMilliseconds, connectionsCheckingInterval: Math.min(idleMilliseconds, MAX_CHECKING_MILLISECONDS), requestTimeout: 0 };
+  const server = createServer(timeouts, (request, response) => {
+    const { socket } = request;
+    underway.set(socket, (underway.get(socket) ?? 0) + 1);
+    response.on("close", () => {
+      if (!socket.destroyed) underway.set(socket, (underway.get(socket) ?? 1) - 1);
+    });
     if (stopping) response.setHeader("connection", "close");
     void answerRequest(request, response, options, idleMilliseconds).finally(() => finishRequest(request, response, refused, idleMilliseconds));
+  });
+  server.on("connection", (connection: Socket) => {
+    underway.set(connection, 0);
+    connection.on("close", () => underway.delete(connection));
   });
   const undecided = options.onHttp2 === undefined ? undefined : divertHttp2(server, options.onHttp2, idleMilliseconds);
   await listen(server, options.host, options.port);
@@ -56,9 +71,14 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
       server.closeIdleConnections();
       for (const connection of undecided ?? []) connection.destroy();
       for (const request of refused) request.destroy();
-      const timer = setTimeout(() => server.closeAllConnections(), graceMilliseconds);
+      const timers = [
+        setTimeout(() => {
+          for (const [connection, requests] of underway) if (requests === 0) connection.destroy();
+        }, HALF_A_HEAD_MILLISECONDS),
+        setTimeout(() => server.closeAllConnections(), graceMilliseconds),
+      ];
       await closed;
-      clearTimeout(timer);
+      for (const timer of timers) clearTimeout(timer);
     },
   };
 }

@@ -179,6 +179,8 @@ describe("narbor export, ls, cat, info", () => {
     const { stdout } = await runNarbor(["import", "--json", "-", "--store", store], { input: nar });
     const { entry } = JSON.parse(stdout.toString()) as { entry: string };
     expect((await narbor("ls", entry)).stdout).toBe("a\\x1b[31mb\\x0a\n");
+    // What it prints can be given back to it.
+    expect((await narbor("cat", `${entry}/a\\x1b[31mb\\x0a`)).code).toBe(0);
   });
 
   test("ls and cat tell names apart that are not UTF-8", async () => {

@@ -242,9 +242,9 @@ describe("narbor pull", () => {
   test("writes nothing into a Narbor store: exit 6", async () => {
     await fillStore([DATA]);
     const before = await readdir(from);
-    for (const args of [[], ["--nar"]]) {
-      const { code, stderr } = await runNarbor(["pull", "--from", from, "--to", from, ...args, DATA.path]);
-      expect(stderr).toBe(`error: Cannot pull to ${JSON.stringify(from)}: it holds a Narbor store; name another directory\n`);
+    for (const [to, ...args] of [[from], [from, "--nar"], [join(from, "packs")]] as const) {
+      const { code, stderr } = await runNarbor(["pull", "--from", from, "--to", to, ...args, DATA.path]);
+      expect(stderr).toBe(`error: Cannot pull to ${JSON.stringify(to)}: a Narbor store is there; name another directory\n`);
       expect(code).toBe(6);
     }
     expect(await readdir(from)).toEqual(before);

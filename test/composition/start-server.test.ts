@@ -235,6 +235,17 @@ describe("startServer()", () => {
     await within(server.stop(30_000), 3000);
   });
 
+  test("stops without waiting for a request's head of which half has come, and waits for no more of it than the idle time", async () => {
+    const { server, port } = await start({ idleMilliseconds: 300 });
+    const first = await open(port);
+    first.write("GET /nix-cache-info HTTP/1.1\r\n");
+    expect(await within(answerOf(first, "\r\n\r\n"), 5000)).toMatch(/^HTTP\/1\.1 408 /);
+    const second = await open(port);
+    second.write("GET /nix-cache-info HTTP/1.1\r\nHost: narbor\r\n\r\nGET /nix-cache-info HTTP/1.1\r\n");
+    expect(await answerOf(second, "\r\n\r\n")).toMatch(/^HTTP\/1\.1 200 /);
+    await within(server.stop(30_000), 3000);
+  });
+
   test("stops without waiting for an HTTP/2 client that has no calls and does not hang up", async () => {
     const { server, port } = await start();
     const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });

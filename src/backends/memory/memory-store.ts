@@ -1,4 +1,5 @@
 /** A store in memory: for tests, and the plainest reading of what the interfaces ask. */
+import { toHex } from "../../bytes/text-encoding.ts";
 import { compareBytes } from "../../bytes/compare-bytes.ts";
 import { collectBytes, copyBytes } from "../../bytes/collect.ts";
 import type { BlobRef, BlobService, BlobStat, ReadOptions, SmallBlob } from "../../castore/blob-service.ts";
@@ -208,14 +209,14 @@ class MemoryNarIndex implements NarIndex {
 
   async byRoot(root: Node, options?: CallOptions): Promise<NarRecord | undefined> {
     this.#lifetime.check(options);
-    return this.#roots.get(digestKey(encodeEntry(root)));
+    return this.#roots.get(toHex(encodeEntry(root)));
   }
 
   async put(nar: NarRecord, file?: NarFileRecord, options?: CallOptions): Promise<void> {
     this.#lifetime.check(options);
     const narKey = digestKey(nar.narSha256);
     this.#nars.set(narKey, nar);
-    this.#roots.set(digestKey(encodeEntry(nar.root)), nar);
+    this.#roots.set(toHex(encodeEntry(nar.root)), nar);
     if (file !== undefined) this.#files.set(digestKey(file.fileSha256), { file, narKey });
   }
 }

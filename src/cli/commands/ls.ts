@@ -77,10 +77,14 @@ function line(path: Uint8Array, node: Entry["node"], { long }: LsOptions): strin
 
 /** Names are bytes: what is no text, and what could steer a terminal, is written as an escape. */
 function printable(bytes: Uint8Array): string {
-  // From 0x80 on, \x.. is a byte.
   return escapeBytes(bytes)
-    .replace(/[\u0000-\u001f\u007f]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`)
-    .replace(/[\u0080-\u009f]/g, (character) => `\\u00${character.charCodeAt(0).toString(16)}`);
+    .replace(/[\u0000-\u001f\u007f]/g, (character) => `\\x${hexOf(character)}`)
+    // In UTF-8 they are two bytes, the second of them themselves.
+    .replace(/[\u0080-\u009f]/g, (character) => `\\xc2\\x${hexOf(character)}`);
+}
+
+function hexOf(character: string): string {
+  return character.charCodeAt(0).toString(16).padStart(2, "0");
 }
 
 async function* encodeLines(lines: AsyncIterable<string>): AsyncGenerator<Uint8Array, void, undefined> {

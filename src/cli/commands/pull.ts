@@ -1,3 +1,4 @@
+import { dirname, resolve } from "node:path";
 import type { Command } from "commander";
 import { InvalidArgumentError } from "commander";
 import type { Codec } from "../../compression/codec.ts";
@@ -61,7 +62,7 @@ async function pull(command: Command, names: readonly string[], options: PullOpt
   checkStoreUsage(command, from);
   using report = new TransferReport<PathInfo>({ verb: "pull", done: "pulled", json: json === true });
   try {
-    if (await isStoreDirectory(to)) throw new NarborError("ERR_STORE", `Cannot pull to ${JSON.stringify(to)}: it holds a Narbor store; name another directory`);
+    if ((await isStoreDirectory(to)) || (await isStoreDirectory(dirname(resolve(to))))) throw new NarborError("ERR_STORE", `Cannot pull to ${JSON.stringify(to)}: a Narbor store is there; name another directory`);
     await using store = await openNamedStore(command, from);
     const roots: PathInfo[] = [];
     for (const name of names) roots.push(await findStorePath(name, store));
