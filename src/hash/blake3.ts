@@ -110,7 +110,7 @@ function digestOf(hasher: NativeHasher): Uint8Array {
 
 /** 32 bytes on our heap are cheaper to keep than a Buffer over memory elsewhere. */
 function copyOf(digest: Uint8Array): Uint8Array {
-  return new Uint8Array(digest);
+  return Uint8Array.prototype.slice.call(digest);
 }
 
 function loadNative(): NativeBlake3 | undefined {
