@@ -28,7 +28,7 @@ import type { Corpus } from "./nar-corpus.ts";
 import { packageFiles, smallFiles } from "./nar-corpus.ts";
 
 // This process is the client, and the command has V8 collect garbage so (docs/decisions/0016).
-setFlagsFromString("--heap-growing-percent=200");
+setFlagsFromString("--heap-growing-percent=100");
 
 const RUNS = Number(process.env["BENCH_RUNS"] ?? 3);
 const ROUND_TRIPS = (process.env["BENCH_RTT"] ?? "0,1,10,50").split(",").map(Number);

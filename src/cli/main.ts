@@ -28,7 +28,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<AddCommand>> = new Map([
 ]);
 
 // The heap is small, and what is thrown away are buffers, which V8 counts against it: docs/decisions/0016.
-setFlagsFromString("--heap-growing-percent=200");
+setFlagsFromString("--heap-growing-percent=100");
 
 async function main(argv: readonly string[]): Promise<void> {
   const interrupt = new AbortController();

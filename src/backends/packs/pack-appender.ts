@@ -42,7 +42,7 @@ const BACKLOG_BYTES = 16 * 1024 * 1024;
 const WRITE_BYTES = 4 * 1024 * 1024;
 const WRITE_BLOCKS = 64;
 /** Blocks under way in threads at once: a thread that has something to go on with need not be woken up, and the last one does not get behind where contents compress slowly. */
-const COMPRESSORS = availableParallelism() + 4;
+const COMPRESSORS = availableParallelism() + 2;
 /** Smaller blocks are stored as they are: what a thread takes to compress one is more than a thousand bytes are worth. */
 const COMPRESSED_FROM_BYTES = 2048;
 /** A pack that has reached this is closed and another begun. */
