@@ -3,11 +3,14 @@
  *
  * What tsc made of the command and of its codec threads goes to dist/command, with those packages that are ES modules; others, native ones among them, stay where npm puts them.
  */
-import { chmodSync } from "node:fs";
+import { chmodSync, rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
-const BUNDLED = ["@bufbuild/protobuf", "minizlib", "minipass", "p-limit", "yocto-queue", "valibot"];
+const BUNDLED = ["@bufbuild/protobuf", "p-limit", "yocto-queue", "valibot"];
+
+// Names of shared pieces change with what is in them, and all of dist is published.
+rmSync(new URL("../dist/command", import.meta.url), { recursive: true, force: true });
 
 await build({
   absWorkingDir: fileURLToPath(new URL("..", import.meta.url)),

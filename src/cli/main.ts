@@ -27,10 +27,14 @@ const COMMANDS: ReadonlyMap<string, () => Promise<AddCommand>> = new Map([
   ["verify", async (): Promise<AddCommand> => (await import("./commands/verify.ts")).addVerifyCommand],
 ]);
 
-// The heap is small, and what is thrown away are buffers, which V8 counts against it: docs/decisions/0016.
-setFlagsFromString("--heap-growing-percent=100");
+/** Those that compress or decompress, as a rule. */
+const CODEC_COMMANDS: ReadonlySet<string> = new Set(["push", "pull", "import", "export", "image import", "image export"]);
 
 async function main(argv: readonly string[]): Promise<void> {
+  const [, , command = "", subcommand = ""] = argv;
+  setEngineFlags(command);
+  // While the command is loaded, which takes as long.
+  if (CODEC_COMMANDS.has(command) || CODEC_COMMANDS.has(`${command} ${subcommand}`)) (await import("../compression/worker-pool.ts")).startCodecThread();
   const interrupt = new AbortController();
   // Each of many calls at once listens, which Node.js would take for a leak.
   setMaxListeners(0, interrupt.signal);
@@ -59,14 +63,14 @@ Begin with:
   narbor push ./result --to DIR                                    or without a server: put a closure into a store
   narbor pull /nix/store/…-hello --from DIR --to CACHE             and write it to a directory that Nix can copy from`,
     );
-  const named = COMMANDS.get(argv[2] ?? "");
+  const named = COMMANDS.get(command);
   for (const load of named === undefined ? COMMANDS.values() : [named]) (await load())(program, interrupt.signal);
   let interruptedExit: number = EXIT_INTERRUPTED;
   const onSignal = (exitCode: number) => (): void => {
     interruptedExit = exitCode;
     interrupt.abort(new Error("interrupted"));
   };
-  if (argv[2] !== "serve") process.once("SIGINT", onSignal(EXIT_INTERRUPTED)).once("SIGTERM", onSignal(EXIT_TERMINATED));
+  if (command !== "serve") process.once("SIGINT", onSignal(EXIT_INTERRUPTED)).once("SIGTERM", onSignal(EXIT_TERMINATED));
   try {
     await program.parseAsync(argv);
   } catch (error) {
@@ -81,6 +85,17 @@ Begin with:
       process.exitCode = exitCodeOf(error);
     }
   }
+}
+
+/** What V8 is to do otherwise: docs/decisions/0019 has what each of it brings. */
+function setEngineFlags(command: string): void {
+  // A server has a larger heap, and is not to stand still while all of that is marked.
+  if (command === "serve") return setFlagsFromString("--heap-growing-percent=100");
+  // What is thrown away are buffers, which V8 counts against a heap that is small.
+  setFlagsFromString("--heap-growing-percent=50");
+  setFlagsFromString("--no-incremental-marking");
+  // Before Node.js 22 there is but one compiler that optimizes, and it takes as long as some commands.
+  if (process.versions.v8.startsWith("11.")) setFlagsFromString("--interrupt-budget=540672");
 }
 
 await main(process.argv);

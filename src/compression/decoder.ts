@@ -11,9 +11,10 @@ export interface Decoder {
    * The next decoded bytes, a MiB or so at most, which do not change before the next are asked for. Undefined asks for input, or after
    * `end()` says that the input was whole and everything of it is decoded.
    *
+   * @param room where they may be put, at its beginning; they may be elsewhere. It is not empty
    * @throws NarborError `ERR_COMPRESSION_INVALID` or `ERR_LIMIT`; after that only `close()` may be called
    */
-  next(): Uint8Array | undefined;
+  next(room: Uint8Array): Uint8Array | undefined;
   /** Give back what the decoder holds. Must be called once, however it ended. */
   close(): void;
 }

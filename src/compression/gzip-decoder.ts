@@ -1,31 +1,38 @@
-/** gzip, of any number of members, by minizlib: node:zlib itself, on the calling thread. Its streams would go to another thread and back for every piece. */
-import { constants } from "node:zlib";
-import { Gunzip } from "minizlib";
+/**
+ * gzip, of any number of members, by node:zlib on the calling thread and into memory that is given.
+ *
+ * That is what node:zlib's streams do inside, in another thread and back for every piece; it has no public name (docs/decisions/0019).
+ */
+import { constants, createGunzip } from "node:zlib";
 
-import { asBuffer } from "../bytes/as-buffer.ts";
 import { errorMessage } from "../errors.ts";
 import { type Decoder, endsEarly, followedByOther, invalidInput } from "./decoder.ts";
 
-/** What is given to zlib at once: all that it becomes is there then, which is a thousand times as much at most. */
-const PIECE_BYTES = 16 * 1024;
-/** The same behind a piece that became more than `MUCH_BYTES`. */
-const DENSE_PIECE_BYTES = 1024;
-const MUCH_BYTES = 128 * 1024;
-/** zlib's own buffer: output of one piece that fits into it is copied once. */
-const CHUNK_BYTES = 64 * 1024;
-/** Handed on to node:zlib, though its type does not say so. */
-const OPTIONS = { flush: constants.Z_NO_FLUSH, chunkSize: CHUNK_BYTES };
+/** Of one of node:zlib's streams. */
+interface ZlibInternals {
+  readonly _handle: {
+    writeSync(flush: number, input: Uint8Array, inputOffset: number, inputLength: number, output: Uint8Array, outputOffset: number, outputLength: number): void;
+  };
+  /** What was left of the output's length, and of the input's, by the last call. */
+  readonly _writeState: Uint32Array;
+}
+
+const NO_BYTES = new Uint8Array(0);
 
 export class GzipDecoder implements Decoder {
-  readonly #gunzip = new Gunzip(OPTIONS);
-  #input: Uint8Array = new Uint8Array(0);
-  #output: Uint8Array[] = [];
-  #pieceBytes = PIECE_BYTES;
+  // Its own buffer, of so many bytes, is not used.
+  readonly #gunzip = createGunzip({ chunkSize: constants.Z_MIN_CHUNK });
+  readonly #internals: ZlibInternals;
+  #input: Uint8Array = NO_BYTES;
+  /** There may be more output without any more input. */
+  #isFull = false;
   #ended = false;
-  #failure: unknown;
+  #isFinished = false;
 
   constructor() {
-    this.#gunzip.on("data", (bytes) => this.#output.push(bytes)).on("error", (error) => (this.#failure ??= error));
+    // Told of once more than it is seen.
+    this.#gunzip.on("error", () => undefined);
+    this.#internals = internalsOf(this.#gunzip);
   }
 
   push(bytes: Uint8Array): void {
@@ -36,39 +43,42 @@ export class GzipDecoder implements Decoder {
     this.#ended = true;
   }
 
-  next(): Uint8Array | undefined {
-    while (this.#output.length === 0) {
-      if (this.#input.length > 0) this.#decode();
-      else if (this.#ended && !this.#gunzip.ended) this.#finish();
-      else return undefined;
+  next(room: Uint8Array): Uint8Array | undefined {
+    while (this.#input.length > 0 || this.#isFull || (this.#ended && !this.#isFinished)) {
+      const decoded = this.#decode(room);
+      if (decoded.length > 0) return decoded;
     }
-    return this.#output.shift();
+    return undefined;
   }
 
   close(): void {
     this.#gunzip.close();
   }
 
-  #decode(): void {
-    const piece = this.#input.subarray(0, this.#pieceBytes);
-    this.#input = this.#input.subarray(piece.length);
-    this.#gunzip.write(asBuffer(piece));
-    this.#check();
-    // zlib leaves bytes alone that follow the last member.
-    if (this.#gunzip.handle?.bytesWritten !== piece.length) throw followedByOther("gzip");
-    const size = this.#output.reduce((sum, { length }) => sum + length, 0);
-    this.#pieceBytes = size > MUCH_BYTES ? DENSE_PIECE_BYTES : PIECE_BYTES;
+  #decode(room: Uint8Array): Uint8Array {
+    const input = this.#input;
+    const isLast = this.#ended && input.length === 0;
+    const { _handle: handle, _writeState: left } = this.#internals;
+    handle.writeSync(isLast ? constants.Z_FINISH : constants.Z_NO_FLUSH, input, 0, input.length, room, 0, room.length);
+    if (this.#gunzip.errored !== null) throw toInvalidInput(this.#gunzip.errored);
+    const [outputLeft = 0, inputLeft = 0] = left;
+    this.#isFull = outputLeft === 0;
+    // zlib leaves zeros alone that follow the last member.
+    if (!this.#isFull && inputLeft > 0) throw followedByOther("gzip");
+    // What is done with may be in another thread when this goes on.
+    this.#input = inputLeft === 0 ? NO_BYTES : input.subarray(-inputLeft);
+    if (isLast && !this.#isFull) this.#isFinished = true;
+    return room.subarray(0, room.length - outputLeft);
   }
+}
 
-  #finish(): void {
-    this.#gunzip.end();
-    this.#check();
-  }
+/** @throws TypeError when this Node.js has no such streams any more */
+function internalsOf(stream: object): ZlibInternals {
+  if (!("_handle" in stream && "_writeState" in stream)) throw new TypeError("node:zlib has changed: its streams have no _handle and _writeState");
+  return stream as ZlibInternals;
+}
 
-  #check(): void {
-    if (this.#failure === undefined) return;
-    const error = this.#failure;
-    if (error instanceof Error && "code" in error && error.code === "Z_BUF_ERROR") throw endsEarly("gzip");
-    throw invalidInput("gzip", `input is damaged: ${errorMessage(error instanceof Error ? (error.cause ?? error) : error)}`, { cause: error });
-  }
+function toInvalidInput(error: Error): Error {
+  if ("code" in error && error.code === "Z_BUF_ERROR") return endsEarly("gzip");
+  return invalidInput("gzip", `input is damaged: ${errorMessage(error)}`, { cause: error });
 }

@@ -60,7 +60,11 @@ export class SteppedDecoder {
       length += part.length;
       this.#rest = this.#rest.subarray(part.length);
       if (length === output.length || this.#isEnd) return { length, consumed, isEnd: this.#isEnd };
-      const decoded = this.#decoder.next();
+      const decoded = this.#decoder.next(output.subarray(length));
+      if (decoded?.buffer === output.buffer) {
+        length += decoded.length;
+        continue;
+      }
       if (decoded !== undefined) {
         this.#rest = decoded;
         continue;

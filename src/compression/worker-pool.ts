@@ -107,6 +107,14 @@ async function onWorkerForBlock<T>(work: (worker: CodecWorker) => Promise<T>): P
   }
 }
 
+/** Start a thread before there is work for it: that takes a tenth of a second. */
+export function startCodecThread(): void {
+  const worker = leastLoadedWorker();
+  // As if it had just become idle.
+  worker.hold();
+  worker.release();
+}
+
 /** Threads and jobs there are now. For tests and metrics. */
 export function workerPoolState(): { readonly workers: number; readonly jobs: number } {
   return { workers: workers.size, jobs: [...workers].reduce((sum, worker) => sum + worker.load, 0) };
@@ -157,10 +165,11 @@ class CodecWorker {
   #isStopping = false;
 
   constructor() {
-    this.#thread.unref();
     this.#thread.on("message", (message: WorkerMessage) => this.#receive(message));
     this.#thread.on("error", (error) => this.#fail(error));
     this.#thread.on("exit", (code) => this.#fail(new Error(`The thread ended with code ${code}`)));
+    // Whoever listens for messages would otherwise be waited for.
+    this.#thread.unref();
   }
 
   /** Jobs that use this thread. */

@@ -457,6 +457,10 @@ test("narbor --help and each verb's --help say what they do and exit with 0", as
   }
 });
 
+test("narbor ends when it is done, though a codec thread that it started would wait for work ten seconds more", async () => {
+  await within(runNarbor(["import", "--help"]), 8_000);
+});
+
 test("narbor finds its store by NARBOR_STORE, and by XDG_DATA_HOME without it", async () => {
   for (const env of [{ NARBOR_STORE: join(directory, "named") }, { NARBOR_STORE: undefined, XDG_DATA_HOME: join(directory, "data") }]) {
     expect((await runNarbor(["import", NET_TOOLS], { env })).code).toBe(0);
