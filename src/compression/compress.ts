@@ -6,9 +6,8 @@
  * checks FileHash), but of the same NAR.
  */
 import { availableParallelism } from "node:os";
-import { promisify } from "node:util";
 import { _NapiBindings as bindings } from "@cloudpss/zstd/napi";
-import { constants, createBrotliCompress, gzip } from "node:zlib";
+import { constants, createBrotliCompress } from "node:zlib";
 
 import { LentMemory } from "../bytes/lent-memory.ts";
 import { linkSignal } from "../concurrency/linked-signal.ts";
@@ -30,13 +29,13 @@ export interface CompressOptions {
 
 /** Bytes of one zstd frame, decompressed. */
 const ZSTD_FRAME_BYTES = 1024 * 1024;
-/** Bytes of one gzip member, decompressed. */
-const GZIP_MEMBER_BYTES = 1024 * 1024;
+/** Bytes that become gzip together, in one member or more. */
+const GZIP_PIECE_BYTES = 1024 * 1024;
 /** Frames, members and blocks under way in threads at once: while one waits for its turn to go out, no processor should. */
 const PIECES_AHEAD = availableParallelism() + 2;
 const FASTEST = 1;
 /** To be remembered with what was compressed: another version may give other bytes. Its first number is that of how the input is cut. */
-export const ENCODER_VERSION = `1 zlib ${process.versions.zlib} zstd ${bindings.version}`;
+export const ENCODER_VERSION = `2 zlib ${process.versions.zlib} zstd ${bindings.version}`;
 /** The largest window that brotli uses at this quality, which also tells how much it takes at once: 256 KiB. */
 const BROTLI_WINDOW_BITS = 18;
 
@@ -70,7 +69,7 @@ async function* encode(codec: Codec, level: number, reader: SourceReader, signal
       for (let bytes = await reader.read(); bytes !== undefined; bytes = await reader.read()) yield bytes;
       return;
     case "gzip":
-      return yield* encodePieces(reader, GZIP_MEMBER_BYTES, (piece) => gzipPiece(piece, level));
+      return yield* encodePieces(reader, GZIP_PIECE_BYTES, (piece) => runBlock({ type: "compressGzip", level }, piece));
     case "br": {
       const params = { [constants.BROTLI_PARAM_QUALITY]: FASTEST, [constants.BROTLI_PARAM_LGWIN]: BROTLI_WINDOW_BITS };
       yield* throughZlib(createBrotliCompress({ params, chunkSize: ZLIB_CHUNK_BYTES }), reader, signal, (error) => error);
@@ -87,14 +86,6 @@ async function* encode(codec: Codec, level: number, reader: SourceReader, signal
     case "bzip2":
       return yield* encodePieces(reader, BZIP2_BLOCK_BYTES, (piece) => runBlock({ type: "compressBzip2" }, piece));
   }
-}
-
-const gzipMember = promisify(gzip);
-
-async function gzipPiece(piece: LentMemory, level: number): Promise<Uint8Array> {
-  const member = await gzipMember(piece.bytes, { level });
-  piece.release();
-  return member;
 }
 
 /** Pieces that are each compressed to a stream of their own, in threads. `encodePiece` gives its piece back. */

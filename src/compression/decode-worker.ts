@@ -1,4 +1,6 @@
 /** The thread that decodes, and compresses blocks. Started by worker-pool.ts; see worker-protocol.ts. */
+import { setPriority } from "node:os";
+import { createHash, type Hash } from "node:crypto";
 import { parentPort } from "node:worker_threads";
 
 import { errorMessage, isNarborError } from "../errors.ts";
@@ -9,13 +11,18 @@ import { compressZstdSync, decompressZstdSync, shrinkZstdSync } from "./zstd-blo
 import { abandonedZstdBytes, ZstdDecoder } from "./zstd-decoder.ts";
 
 const DIGEST_LENGTH = 32;
+/** There are as many of these threads as processors: they are to leave one to the main thread, by which everyone is answered. A third of its share, where there are too few. */
+const NICENESS = 5;
 /** Retire with this much memory in zstd contexts that cannot be used again. */
 const MAX_ABANDONED_BYTES = 64 * 1024 * 1024;
 
 if (parentPort === null) throw new TypeError("decode-worker is started by worker-pool");
 const port = parentPort;
+// Elsewhere it would be that of the whole process.
+if (process.platform === "linux") setPriority(NICENESS);
 
 const jobs = new Map<number, Promise<SteppedDecoder>>();
+const hashes = new Map<number, Hash>();
 let loadingBlake3: Promise<typeof import("../hash/blake3.ts")> | undefined;
 
 port.on("message", (request: WorkerRequest) => {
@@ -27,6 +34,15 @@ port.on("message", (request: WorkerRequest) => {
       jobs.set(request.job, decoder);
       return;
     }
+    case "openHash":
+      return void hashes.set(request.job, createHash("sha256"));
+    case "hash":
+      return void answer(request.id, () => {
+        hashes.get(request.job)?.update(request.bytes);
+        return { type: "inPlace", id: request.id, memory: request.bytes.buffer, length: 0 };
+      });
+    case "endHash":
+      return void answer(request.id, () => block(request, digestOf(request)));
     case "end":
       return process.exit(0);
     case "close":
@@ -41,6 +57,8 @@ port.on("message", (request: WorkerRequest) => {
       return void answer(request.id, () => block(request, decompressZstdSync(request.bytes, request.size)));
     case "hashZstd":
       return void answer(request.id, async () => block(request, await hashZstd(request)));
+    case "compressGzip":
+      return void answer(request.id, async () => block(request, (await import("./gzip-encoder.ts")).compressGzipSync(request.bytes, request.level)));
     case "compressBzip2":
       return void answer(request.id, async () => block(request, (await import("./bzip2-encoder.ts")).compressBzip2Sync(request.bytes)));
   }
@@ -48,6 +66,12 @@ port.on("message", (request: WorkerRequest) => {
 
 function block(request: { readonly id: number; readonly bytes: Uint8Array<ArrayBuffer> }, bytes: Uint8Array<ArrayBuffer>): WorkerAnswer {
   return { type: "block", id: request.id, bytes, memory: request.bytes.buffer };
+}
+
+function digestOf({ job, bytes }: Extract<WorkerRequest, { type: "hash" | "endHash" }>): Uint8Array<ArrayBuffer> {
+  const hash = hashes.get(job);
+  if (hash === undefined) throw new TypeError(`No hash is open for job ${job}`);
+  return new Uint8Array(hash.update(bytes).digest());
 }
 
 async function hashZstd({ bytes, lengths }: Extract<WorkerRequest, { type: "hashZstd" }>): Promise<Uint8Array<ArrayBuffer>> {
@@ -106,6 +130,7 @@ async function openDecoder(codec: WorkerCodec, maxWindowBytes: number | undefine
 }
 
 async function closeJob(job: number): Promise<void> {
+  hashes.delete(job);
   const opening = jobs.get(job);
   jobs.delete(job);
   const decoder = await opening?.catch(() => undefined);

@@ -69,10 +69,52 @@ export function openDecodeJob(codec: WorkerCodec, maxWindowBytes: number | undef
   };
 }
 
+/** SHA-256 of one input, in a thread. */
+export interface HashJob {
+  /** Hash what is in the memory, behind what came before; it is given back. May be called again before it is answered. */
+  update(memory: LentMemory): Promise<void>;
+  /** The same with the last bytes, of which there may be none: the digest of all. Closes the job. */
+  end(memory: LentMemory): Promise<Uint8Array>;
+  /** Forget it. May be called at any time, and again. */
+  close(): void;
+}
+
+/** Begin to hash in the thread that has the least to do. */
+export function openHashJob(): HashJob {
+  const worker = leastLoadedWorker();
+  const job = nextId++;
+  worker.hold();
+  worker.post({ type: "openHash", job });
+  let isOpen = true;
+  const close = (): void => {
+    if (!isOpen) return;
+    isOpen = false;
+    worker.post({ type: "close", job });
+    worker.release();
+  };
+  return {
+    update: async (memory) => {
+      const { bytes } = memory;
+      const answer = await worker.request("inPlace", { type: "hash", id: nextId++, job, bytes }, [bytes.buffer]);
+      memory.restore(answer.memory, 0);
+      memory.release();
+    },
+    end: async (memory) => {
+      const { bytes } = memory;
+      const answer = await worker.request("block", { type: "endHash", id: nextId++, job, bytes }, [bytes.buffer]).finally(close);
+      memory.restore(answer.memory, 0);
+      memory.release();
+      return answer.bytes;
+    },
+    close,
+  };
+}
+
 type BlockWork =
   | { readonly type: "compressZstd"; readonly level: number }
   | { readonly type: "decompressZstd"; readonly size: number }
   | { readonly type: "hashZstd"; readonly lengths: readonly number[] }
+  | { readonly type: "compressGzip"; readonly level: number }
   | { readonly type: "compressBzip2" };
 
 /**

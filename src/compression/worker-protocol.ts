@@ -10,6 +10,10 @@ export type WorkerRequest =
   | { readonly type: "open"; readonly job: number; readonly codec: WorkerCodec; readonly maxWindowBytes: number | undefined }
   /** Decode some more into `output`, of what was given before and of `input`, if there is some. */
   | { readonly type: "step"; readonly id: number; readonly job: number; readonly output: Uint8Array<ArrayBuffer>; readonly input?: Uint8Array<ArrayBuffer>; readonly isLast: boolean }
+  /** Begin to take the SHA-256 of something. */
+  | { readonly type: "openHash"; readonly job: number }
+  /** Hash some more of it. Answered "inPlace", and nothing is in the memory then; the last with a "block", which is the digest. */
+  | { readonly type: "hash" | "endHash"; readonly id: number; readonly job: number; readonly bytes: Uint8Array<ArrayBuffer> }
   /** Forget a job, wherever it is. */
   | { readonly type: "close"; readonly job: number }
   /** End the thread. */
@@ -20,6 +24,7 @@ export type WorkerRequest =
   | { readonly type: "decompressZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly size: number }
   /** Answered with the BLAKE3 of each of the pieces that the decompressed bytes are, one behind the other. */
   | { readonly type: "hashZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly lengths: readonly number[] }
+  | { readonly type: "compressGzip"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly level: number }
   | { readonly type: "compressBzip2"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer> };
 
 /** What is answered when nothing went wrong. */

@@ -6,7 +6,7 @@ import type { DirectoryService } from "../castore/directory-service.ts";
 import type { Node } from "../castore/node.ts";
 import { abortable } from "../concurrency/abortable.ts";
 import { linkSignal } from "../concurrency/linked-signal.ts";
-import { Sha256Tap } from "../hash/sha256.ts";
+import { StreamedSha256 } from "../compression/streamed-sha256.ts";
 import { NarReader } from "../nar/parse-nar.ts";
 import type { BlobUploaderOptions } from "./blob-uploader.ts";
 import { BlobUploader } from "./blob-uploader.ts";
@@ -51,7 +51,7 @@ const DEFAULT_MAX_DIRECTORY_BYTES = 256 * 1024 * 1024;
  */
 export async function importNar(source: AsyncIterable<Uint8Array>, options: ImportNarOptions): Promise<ImportedNar> {
   using stop = linkSignal(options.signal);
-  const nar = new Sha256Tap();
+  const nar = new StreamedSha256();
   const reader = new NarReader(nar.through(abortable(source, stop.signal)));
   using uploader = new BlobUploader(options.blobs, stop, options);
   const stack = new DirectoryStack(options.directorySizeProfile ?? "documented", options.maxDirectoryBytes ?? DEFAULT_MAX_DIRECTORY_BYTES);
@@ -66,7 +66,7 @@ export async function importNar(source: AsyncIterable<Uint8Array>, options: Impo
   } finally {
     await reader.close();
   }
-  return { root: stack.root, narSize: nar.size, narSha256: nar.digest() };
+  return { root: stack.root, narSize: nar.size, narSha256: await nar.digest() };
 }
 
 async function readTree(reader: NarReader, stack: DirectoryStack, uploader: BlobUploader, options: ImportNarOptions): Promise<void> {

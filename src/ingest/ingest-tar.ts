@@ -7,7 +7,7 @@ import type { DirectoryNode } from "../castore/node.ts";
 import { RecipeWriter } from "../castore/recipe.ts";
 import { nextTurn } from "../concurrency/next-turn.ts";
 import { NarborError } from "../errors.ts";
-import { Sha256Tap } from "../hash/sha256.ts";
+import { StreamedSha256 } from "../compression/streamed-sha256.ts";
 import { TarReader } from "../tar/parse-tar.ts";
 import type { TarEntry } from "../tar/tar-event.ts";
 import type { BlobUploader } from "./blob-uploader.ts";
@@ -62,7 +62,7 @@ const BYTES_PER_TURN = 4 * 1024 * 1024;
  * @throws NarborError ERR_TAR_INVALID, ERR_LIMIT, and whatever the source or the uploader throw
  */
 export async function ingestTar(source: AsyncIterable<Uint8Array>, options: IngestTarOptions): Promise<IngestedTar> {
-  const archive = new Sha256Tap();
+  const archive = new StreamedSha256();
   // As whoever unpacks images does.
   const reader = new TarReader(archive.through(source), { globalHeaders: "ignore" });
   const ingest = new TarIngest(reader, options);
@@ -73,7 +73,7 @@ export async function ingestTar(source: AsyncIterable<Uint8Array>, options: Inge
   }
   const directories = ingest.tree.finish(options.directorySizeProfile, MAX_DIRECTORY_BYTES);
   const recipe = await options.uploader.addWhole(ingest.recipe.finish());
-  return { sha256: archive.digest(), size: archive.size, entries: ingest.entries, root: directories.root as DirectoryNode, recipe, directories };
+  return { sha256: await archive.digest(), size: archive.size, entries: ingest.entries, root: directories.root as DirectoryNode, recipe, directories };
 }
 
 class TarIngest {

@@ -1,0 +1,81 @@
+/**
+ * SHA-256 of a stream, taken in a codec thread while the main thread does everything else with it (docs/decisions/0019). Where there is little else to do,
+ * `Sha256Tap` takes less.
+ */
+import { LentMemory } from "../bytes/lent-memory.ts";
+import { sha256 } from "../hash/sha256.ts";
+import { type HashJob, openHashJob } from "./worker-pool.ts";
+
+/** Bytes that go to the thread at once. A stream of less is hashed where it is. */
+const PIECE_BYTES = 512 * 1024;
+/** Pieces that the thread may be behind. */
+const PIECES_BEHIND = 2;
+
+/** SHA-256 and size of everything that passes. */
+export class StreamedSha256 {
+  #size = 0;
+  #piece: LentMemory | undefined;
+  #filled = 0;
+  #job: HashJob | undefined;
+  readonly #behind: Promise<void>[] = [];
+  #digest: Promise<Uint8Array> | undefined;
+
+  /** Bytes seen so far. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** The same chunks as `source` gives, counted and copied before they are handed on. To be called once. */
+  async *through(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      for await (const chunk of source) {
+        this.#add(chunk);
+        while (this.#behind.length > PIECES_BEHIND) await this.#behind.shift();
+        yield chunk;
+      }
+      this.#digest = this.#finish();
+      // Heard of by whoever asks for it.
+      this.#digest.catch(() => undefined);
+    } finally {
+      // Nothing is under way when no one asks for the digest.
+      if (this.#digest === undefined) this.#job?.close();
+    }
+  }
+
+  /** The 32-byte digest, when all has passed. @throws NarborError ERR_UNAVAILABLE when the thread has stopped */
+  async digest(): Promise<Uint8Array> {
+    if (this.#digest === undefined) throw new TypeError("The stream has not ended");
+    return await this.#digest;
+  }
+
+  #add(chunk: Uint8Array): void {
+    this.#size += chunk.length;
+    for (let offset = 0; offset < chunk.length; ) {
+      const piece = (this.#piece ??= LentMemory.lend(PIECE_BYTES));
+      const part = chunk.subarray(offset, offset + PIECE_BYTES - this.#filled);
+      piece.bytes.set(part, this.#filled);
+      this.#filled += part.length;
+      offset += part.length;
+      if (this.#filled === PIECE_BYTES) this.#send(piece);
+    }
+  }
+
+  #send(piece: LentMemory): void {
+    this.#job ??= openHashJob();
+    const hashed = this.#job.update(piece);
+    // Heard of when it is waited for, or with the digest.
+    hashed.catch(() => undefined);
+    this.#behind.push(hashed);
+    this.#piece = undefined;
+    this.#filled = 0;
+  }
+
+  async #finish(): Promise<Uint8Array> {
+    const rest = this.#piece ?? LentMemory.lend(0);
+    rest.narrow(0, this.#filled);
+    if (this.#job !== undefined) return await this.#job.end(rest);
+    const digest = sha256(rest.bytes);
+    rest.release();
+    return digest;
+  }
+}
