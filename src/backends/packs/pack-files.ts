@@ -24,7 +24,7 @@ import {
 import { toStoreError } from "./system-error.ts";
 
 /** Bytes of decompressed blocks kept for the next reader. */
-const CACHE_BYTES = 32 * 1024 * 1024;
+const CACHE_BYTES = 64 * 1024 * 1024;
 /** A block's header and table are in as many, most likely: 900 chunks. */
 const TABLE_READ_BYTES = 32 * 1024;
 /** Pack files kept open. */
