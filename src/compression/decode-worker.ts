@@ -1,6 +1,6 @@
 /** The thread that decodes, and compresses blocks. Started by worker-pool.ts; see worker-protocol.ts. */
-import { setPriority } from "node:os";
 import { createHash, type Hash } from "node:crypto";
+import { setPriority } from "node:os";
 import { parentPort } from "node:worker_threads";
 
 import { errorMessage, isNarborError } from "../errors.ts";
@@ -18,8 +18,7 @@ const MAX_ABANDONED_BYTES = 64 * 1024 * 1024;
 
 if (parentPort === null) throw new TypeError("decode-worker is started by worker-pool");
 const port = parentPort;
-// Elsewhere it would be that of the whole process.
-if (process.platform === "linux") setPriority(NICENESS);
+giveWay();
 
 const jobs = new Map<number, Promise<SteppedDecoder>>();
 const hashes = new Map<number, Hash>();
@@ -38,7 +37,7 @@ port.on("message", (request: WorkerRequest) => {
       return void hashes.set(request.job, createHash("sha256"));
     case "hash":
       return void answer(request.id, () => {
-        hashes.get(request.job)?.update(request.bytes);
+        hashOf(request.job).update(request.bytes);
         return { type: "inPlace", id: request.id, memory: request.bytes.buffer, length: 0 };
       });
     case "endHash":
@@ -69,9 +68,23 @@ function block(request: { readonly id: number; readonly bytes: Uint8Array<ArrayB
 }
 
 function digestOf({ job, bytes }: Extract<WorkerRequest, { type: "hash" | "endHash" }>): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(hashOf(job).update(bytes).digest());
+}
+
+function hashOf(job: number): Hash {
   const hash = hashes.get(job);
   if (hash === undefined) throw new TypeError(`No hash is open for job ${job}`);
-  return new Uint8Array(hash.update(bytes).digest());
+  return hash;
+}
+
+function giveWay(): void {
+  // Elsewhere it would be the priority of the whole process.
+  if (process.platform !== "linux") return;
+  try {
+    setPriority(NICENESS);
+  } catch {
+    // A sandbox may not let it, and all works without.
+  }
 }
 
 async function hashZstd({ bytes, lengths }: Extract<WorkerRequest, { type: "hashZstd" }>): Promise<Uint8Array<ArrayBuffer>> {
