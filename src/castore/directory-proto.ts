@@ -29,6 +29,7 @@ const EXECUTABLE_FIELD = 4;
 
 const VARINT = 0;
 const LENGTH_DELIMITED = 2;
+const NO_BYTES = new Uint8Array(0);
 
 const FIELD_OF_TYPE = { directory: DIRECTORY_FIELD, file: FILE_FIELD, symlink: SYMLINK_FIELD } as const;
 
@@ -170,7 +171,7 @@ class EntryList {
     this.head = undefined;
     if (this.#reader.atEnd) return;
     this.#reader.readField(LENGTH_DELIMITED);
-    const entry = readNode(new MessageReader(this.#reader.readDelimited()), this.#field);
+    const entry = readNode(this.#reader.readMessage(), this.#field);
     checkPathComponent(entry.name);
     if (previous !== undefined && compareBytes(entry.name, previous.name) <= 0) {
       throw invalid(`entry ${quoteBytes(entry.name)} follows ${quoteBytes(previous.name)}`);
@@ -216,14 +217,14 @@ export function decodeEntry(bytes: Uint8Array): Entry {
   const reader = new MessageReader(bytes);
   const field = reader.readField(LENGTH_DELIMITED);
   if (field < DIRECTORY_FIELD || field > SYMLINK_FIELD) throw invalid(`unknown field ${field}`);
-  const entry = readNode(new MessageReader(reader.readDelimited()), field);
+  const entry = readNode(reader.readMessage(), field);
   if (!reader.atEnd) throw invalid("more than one node");
   return entry;
 }
 
 function readNode(reader: MessageReader, kind: number): Entry {
-  let name: Uint8Array = new Uint8Array(0);
-  let content: Uint8Array = new Uint8Array(0);
+  let name: Uint8Array = NO_BYTES;
+  let content: Uint8Array = NO_BYTES;
   let size = 0;
   let executable = false;
   let lastField = 0;
@@ -252,10 +253,13 @@ function readNode(reader: MessageReader, kind: number): Entry {
 /** Reads protobuf and accepts the shortest form only. */
 class MessageReader {
   readonly #bytes: Uint8Array;
-  #offset = 0;
+  #offset: number;
+  readonly #end: number;
 
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, start = 0, end = bytes.length) {
     this.#bytes = bytes;
+    this.#offset = start;
+    this.#end = end;
   }
 
   /** Bytes read. */
@@ -264,7 +268,7 @@ class MessageReader {
   }
 
   get atEnd(): boolean {
-    return this.#offset === this.#bytes.length;
+    return this.#offset === this.#end;
   }
 
   peekWireType(): number {
@@ -281,8 +285,8 @@ class MessageReader {
     let value = 0;
     let scale = 1;
     for (;;) {
-      const byte = this.#bytes[this.#offset++];
-      if (byte === undefined) throw invalid("it is cut short");
+      if (this.#offset === this.#end) throw invalid("it is cut short");
+      const byte = this.#bytes[this.#offset++] as number;
       value += (byte & 0x7f) * scale;
       if (value > Number.MAX_SAFE_INTEGER) throw invalid("a number beyond 2^53");
       if (byte < 0x80) {
@@ -302,11 +306,23 @@ class MessageReader {
   }
 
   readDelimited(): Uint8Array {
+    const start = this.#readLength();
+    return this.#bytes.subarray(start, this.#offset);
+  }
+
+  /** A message within this one. */
+  readMessage(): MessageReader {
+    const start = this.#readLength();
+    return new MessageReader(this.#bytes, start, this.#offset);
+  }
+
+  /** Where as many bytes begin as are said to follow; they are passed over. */
+  #readLength(): number {
     const length = this.readVarint();
-    if (length > this.#bytes.length - this.#offset) throw invalid("it is cut short");
-    const bytes = this.#bytes.subarray(this.#offset, this.#offset + length);
-    this.#offset += length;
-    return bytes;
+    const start = this.#offset;
+    if (length > this.#end - start) throw invalid("it is cut short");
+    this.#offset = start + length;
+    return start;
   }
 
   readNonDefault(): Uint8Array {

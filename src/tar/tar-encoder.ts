@@ -36,11 +36,23 @@ export const TAR_END = new Uint8Array(2 * BLOCK_LENGTH);
 
 const NO_BYTES = new Uint8Array(0);
 const SPACE = 0x20;
+const ZERO = 0x30;
 const SLASH = 0x2f;
 /** The name of PAX headers, as Python's tarfile writes it: a reader that knows nothing of them makes one file of all of them. */
 const PAX_NAME = Buffer.from("././@PaxHeader");
 const MAGIC_AND_VERSION = Buffer.from("ustar\x0000", "latin1");
 const TYPE_FLAG = { file: 0x30, hardlink: 0x31, symlink: 0x32, directory: 0x35, extendedHeader: 0x78 } as const;
+
+/** What is the same in all headers. */
+const EMPTY_HEADER = emptyHeader();
+
+function emptyHeader(): Uint8Array {
+  const header = new Uint8Array(BLOCK_LENGTH);
+  writeText(header, TAR_FIELD.magic, MAGIC_AND_VERSION);
+  writeNumber(header, TAR_FIELD.deviceMajor, 0);
+  writeNumber(header, TAR_FIELD.deviceMinor, 0);
+  return header;
+}
 
 /**
  * What stands before an entry's contents: its header, and before that a PAX header where it needs one.
@@ -57,21 +69,21 @@ export function encodeTarHeader(fields: TarHeaderFields): Uint8Array {
   if (linkTarget.length > 0) checkPath(linkTarget, "link target");
 
   const records: Uint8Array[] = [];
-  const header = new HeaderBlock(TYPE_FLAG[kind]);
-  header.number(TAR_FIELD.mode, mode);
+  const header = beginHeader(TYPE_FLAG[kind]);
+  writeNumber(header, TAR_FIELD.mode, mode);
   const split = splitPath(path);
   if (split === undefined) records.push(encodePaxRecord("path", path));
-  header.text(TAR_FIELD.prefix, split?.prefix ?? NO_BYTES);
-  header.text(TAR_FIELD.name, split?.name ?? standIn(path, TAR_FIELD.name));
+  writeText(header, TAR_FIELD.prefix, split?.prefix ?? NO_BYTES);
+  writeText(header, TAR_FIELD.name, split?.name ?? standIn(path, TAR_FIELD.name));
   const isShortTarget = linkTarget.length <= TAR_FIELD.linkName[1] && isAscii(linkTarget);
   if (!isShortTarget) records.push(encodePaxRecord("linkpath", linkTarget));
-  header.text(TAR_FIELD.linkName, isShortTarget ? linkTarget : standIn(linkTarget, TAR_FIELD.linkName));
+  writeText(header, TAR_FIELD.linkName, isShortTarget ? linkTarget : standIn(linkTarget, TAR_FIELD.linkName));
   for (const [key, value] of [["size", size], ["uid", uid], ["gid", gid], ["mtime", mtime]] as const) {
-    if (!header.number(TAR_FIELD[key], value)) records.push(encodePaxRecord(key, Buffer.from(decimal(value))));
+    if (!writeNumber(header, TAR_FIELD[key], value)) records.push(encodePaxRecord(key, Buffer.from(decimal(value))));
   }
-  if (records.length === 0) return header.finish();
+  if (records.length === 0) return finishHeader(header);
   if (!isUtf8(path) || !isUtf8(linkTarget)) records.unshift(encodePaxRecord("hdrcharset", Buffer.from("BINARY")));
-  return Buffer.concat([encodePaxHeader(records), header.finish()]);
+  return Buffer.concat([encodePaxHeader(records), finishHeader(header)]);
 }
 
 /** The zeros that stand after contents of `size` bytes. */
@@ -81,47 +93,42 @@ export function tarPadding(size: number): Uint8Array {
 
 function encodePaxHeader(records: readonly Uint8Array[]): Uint8Array {
   const contents = Buffer.concat(records);
-  const header = new HeaderBlock(TYPE_FLAG.extendedHeader);
-  header.text(TAR_FIELD.name, PAX_NAME);
-  header.number(TAR_FIELD.mode, 0o644);
-  header.number(TAR_FIELD.size, contents.length);
-  header.number(TAR_FIELD.uid, 0);
-  header.number(TAR_FIELD.gid, 0);
-  header.number(TAR_FIELD.mtime, 0);
-  return Buffer.concat([header.finish(), contents, tarPadding(contents.length)]);
+  const header = beginHeader(TYPE_FLAG.extendedHeader);
+  writeText(header, TAR_FIELD.name, PAX_NAME);
+  writeNumber(header, TAR_FIELD.mode, 0o644);
+  writeNumber(header, TAR_FIELD.size, contents.length);
+  writeNumber(header, TAR_FIELD.uid, 0);
+  writeNumber(header, TAR_FIELD.gid, 0);
+  writeNumber(header, TAR_FIELD.mtime, 0);
+  return Buffer.concat([finishHeader(header), contents, tarPadding(contents.length)]);
 }
 
-/** A ustar header that is being filled in. */
-class HeaderBlock {
-  readonly #bytes = new Uint8Array(BLOCK_LENGTH);
+/** A header to be filled in, and finished. It is no class: one whose objects live so short is compiled again after each garbage collection. */
+function beginHeader(typeFlag: number): Uint8Array {
+  const header = Buffer.from(EMPTY_HEADER);
+  header[TAR_FIELD.typeFlag[0]] = typeFlag;
+  return header;
+}
 
-  constructor(typeFlag: number) {
-    this.#bytes[TAR_FIELD.typeFlag[0]] = typeFlag;
-    this.text(TAR_FIELD.magic, MAGIC_AND_VERSION);
-    this.number(TAR_FIELD.deviceMajor, 0);
-    this.number(TAR_FIELD.deviceMinor, 0);
-  }
+function writeText(header: Uint8Array, [start]: TarField, bytes: Uint8Array): void {
+  header.set(bytes, start);
+}
 
-  text([start]: TarField, bytes: Uint8Array): void {
-    this.#bytes.set(bytes, start);
-  }
+/** Octal digits and a NUL. Zero, and false, when the number does not fit. */
+function writeNumber(header: Uint8Array, [start, length]: TarField, value: number): boolean {
+  const fits = Number.isInteger(value) && value >= 0 && value < 8 ** (length - 1);
+  for (let at = start + length - 2, rest = fits ? value : 0; at >= start; at--, rest = Math.floor(rest / 8)) header[at] = ZERO + (rest % 8);
+  return fits;
+}
 
-  /** Octal digits and a NUL. Zero, and false, when the number does not fit. */
-  number([start, length]: TarField, value: number): boolean {
-    const fits = Number.isInteger(value) && value >= 0 && value < 8 ** (length - 1);
-    for (let at = start + length - 2, rest = fits ? value : 0; at >= start; at--, rest = Math.floor(rest / 8)) this.#bytes[at] = 0x30 + (rest % 8);
-    return fits;
-  }
-
-  finish(): Uint8Array {
-    const [start, length] = TAR_FIELD.checksum;
-    // Its own bytes count as spaces. Six digits, a NUL and a space: in that order, unlike all other numbers.
-    let sum = length * SPACE;
-    for (let at = 0; at < BLOCK_LENGTH; at++) sum += this.#bytes[at] as number;
-    this.number([start, length - 1], sum);
-    this.#bytes[start + length - 1] = SPACE;
-    return this.#bytes;
-  }
+function finishHeader(header: Uint8Array): Uint8Array {
+  const [start, length] = TAR_FIELD.checksum;
+  // Its own bytes count as spaces. Six digits, a NUL and a space: in that order, unlike all other numbers.
+  let sum = length * SPACE;
+  for (let at = 0; at < BLOCK_LENGTH; at++) sum += header[at] as number;
+  writeNumber(header, [start, length - 1], sum);
+  header[start + length - 1] = SPACE;
+  return header;
 }
 
 /** A path as ustar has it, or undefined when it has no room for it. */
