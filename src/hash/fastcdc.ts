@@ -23,6 +23,11 @@ const MASK_BEFORE = 0x0000_d917_0753_7000n;
 /** Used after it: 17 bits. */
 const MASK_AFTER = 0x0000_d907_0353_7000n;
 
+/** Bytes that the rolling hash depends on, an even number. */
+const WINDOW_BYTES = 64;
+/** Bits that are hardly ever all zero. */
+const NO_CUT = 0xffff_ffff_ffff_ffffn;
+
 /** Of the WebAssembly's memory. */
 const SHIFTED_GEAR_OFFSET = 2048;
 const BYTES_OFFSET = 4096;
@@ -78,6 +83,26 @@ function findCut(bytes: Uint8Array, from: number, mask: bigint, hashBefore: bigi
     hash = cutter.hash.value;
   }
   return undefined;
+}
+
+/**
+ * Whether a blob is cut behind a chunk when it goes on with the byte `next`, and not before: a cut is found by looking at the byte behind it.
+ *
+ * @param chunk as `cutBlob` gives it, of this blob or any other
+ */
+export function isCutBefore(chunk: Uint8Array, next: number): boolean {
+  if (chunk.length === MAX_CHUNK_LENGTH) return true;
+  const at = chunk.length - MIN_CHUNK_LENGTH;
+  if (at < 0) return false;
+  // Two are looked at together. The last two of the chunk once more: at the end of a blob, the last byte is not looked at when it is alone.
+  const last = at - (at % 2);
+  const start = Math.max(0, last - 2);
+  const from = Math.max(0, start - WINDOW_BYTES);
+  looked.set(chunk.subarray(MIN_CHUNK_LENGTH + from), from);
+  looked[at] = next;
+  looked[at + 1] = 0;
+  if (cutter.find(from, start, NO_CUT, 0n) >= 0) return false;
+  return cutter.find(start, last + 2, chunk.length < AVERAGE_CHUNK_LENGTH ? MASK_BEFORE : MASK_AFTER, cutter.hash.value) === at;
 }
 
 /** The chunks of a whole blob in memory, as views. An empty blob has none. */

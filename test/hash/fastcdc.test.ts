@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import { copyBytes } from "../../src/bytes/collect.ts";
 import { mapItems } from "../../src/concurrency/map-items.ts";
 import { blake3 } from "../../src/hash/blake3.ts";
-import { cutBlob, cutStream, MAX_CHUNK_LENGTH, MIN_CHUNK_LENGTH } from "../../src/hash/fastcdc.ts";
+import { cutBlob, cutStream, isCutBefore, MAX_CHUNK_LENGTH, MIN_CHUNK_LENGTH } from "../../src/hash/fastcdc.ts";
 import { arbitraryPieceSizes, cutInto } from "../arbitrary/nar-tree.ts";
 import { chunked, collectItems, expectBytes, hexes, sampleBytes, withEmptyPieces } from "../helpers/bytes.ts";
 import { reusingMemory } from "../helpers/tracked-source.ts";
@@ -56,6 +56,27 @@ test("cutBlob() gives no chunk but the last below the minimum, and none above th
   const chunks = lengths(cutBlob(sampleBytes(20_000_000)));
   expect(Math.min(...chunks.slice(0, -1))).toBeGreaterThanOrEqual(MIN_CHUNK_LENGTH);
   expect(Math.max(...chunks)).toBeLessThanOrEqual(MAX_CHUNK_LENGTH);
+});
+
+test("isCutBefore() says whether a blob that goes on behind a chunk is cut there", () => {
+  let [yes, no] = [0, 0];
+  // Of every length that two bytes at a time and two masks make a difference for; small alphabets have cuts next to each other.
+  for (const [seed, size] of [[4, 3_000_000], [5, 131_072], [6, 131_073], [7, 131_074], [8, 262_144], [9, 262_145], [10, 524_287], [11, 400_001], [12, 524_289]] as const) {
+    for (const bytes of [sampleBytes(size, seed), sampleBytes(size, seed).map((byte) => byte & 1), new Uint8Array(size)]) {
+      const chunks = [...cutBlob(bytes)].filter(({ length }) => length >= MIN_CHUNK_LENGTH);
+      for (const [index, chunk] of chunks.entries()) {
+        const nexts = [...(chunks[index + 1]?.subarray(0, 1) ?? []), 0, 1, 77, 200];
+        for (const next of nexts) {
+          const joined = Buffer.concat([chunk, Buffer.of(next), sampleBytes(300_000, seed + index)]);
+          const isCut = cutBlob(joined).next().value?.length === chunk.length;
+          expect([size, index, next, isCutBefore(chunk, next)]).toEqual([size, index, next, isCut]);
+          if (isCut) yes++;
+          else no++;
+        }
+      }
+    }
+  }
+  expect(Math.min(yes, no)).toBeGreaterThan(50);
 });
 
 test("cutStream() agrees with cutBlob() in any cut", async () => {
