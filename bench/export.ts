@@ -25,7 +25,7 @@ const LIMIT_RATIO = 1.6;
 const LIMIT_DESCRIBE = 20;
 const DESCRIBES = 20;
 const PATHS = 50;
-const PROGRAMS = { gzip: "gzip -6", zstd: "zstd -q -T1 -3" } as const;
+const PROGRAMS = { gzip: "gzip -6", zstd: "zstd -q -T1 -1" } as const;
 const CODECS = ["gzip", "zstd"] as const;
 const FORMATS = ["tar", "docker"] as const;
 const TAR = "tar --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner --format=posix --pax-option=delete=atime,delete=ctime -C \"$1\" -cf";

@@ -1,3 +1,4 @@
+import type { FramedBytes } from "../bytes/framed-bytes.ts";
 import { blake3 } from "../hash/blake3.ts";
 import type { BlobBlock, WantedBlob } from "./blob-block.ts";
 import type { BlockWriter } from "./block-writer.ts";
@@ -95,6 +96,12 @@ export interface BlobService {
    * A service may read ahead of what was taken, bounded in bytes.
    */
   readMany(blobs: Iterable<BlobRef> | AsyncIterable<BlobRef>, options?: CallOptions): AsyncIterable<Uint8Array>;
+
+  /**
+   * A blob's bytes as `cutBlob` cuts them, each chunk verified, with the frames of zstd at that level that it lies in. Only where some lie like that.
+   * Chunks and frames are the same wherever the blob is stored; it is only that some stores have no frames. ERR_NOT_FOUND when it is not stored or not of its size.
+   */
+  readChunks?(blob: BlobRef, level: number, options?: CallOptions): AsyncIterable<FramedBytes>;
 
   /**
    * Blobs as they lie in storage, for someone who is far away: compressed, and several in a block. Only where they lie like that.

@@ -12,6 +12,9 @@ import { checkExportOptions } from "../image/plan-export.ts";
 import { EXIT_READER_GONE } from "./exit-code.ts";
 import { formatBytes, startProgress, writeAll } from "./output.ts";
 
+/** Bytes that wait to be written to a file while the next are made. */
+const WRITE_AHEAD_BYTES = 2 * 1024 * 1024;
+
 /** What `addOutputOptions` adds. */
 export interface OutputOptions {
   readonly output?: string;
@@ -32,7 +35,7 @@ export function addOutputOptions(command: Command, codecs: readonly ExportCodec[
 export function addCompressionOptions(command: Command, codecs: readonly ExportCodec[]): Command {
   return command
     .addOption(new Option("--compression <codec>", `of the archive as a whole; of the layers in an OCI layout. On all processors${codecs.includes("xz") ? "; xz stores, and makes nothing smaller" : ""}`).choices(codecs).default("none"))
-    .option("--level <number>", "of compression: gzip 1 to 9 (6 unless given), zstd -7 to 19 (3 unless given)", parseNumber);
+    .option("--level <number>", "of compression: gzip 1 to 9 (6 unless given), zstd -7 to 19 (1 unless given: what is stored at that level is not compressed again)", parseNumber);
 }
 
 /** Refuse an archive on a terminal, and options that there are not. */
@@ -72,7 +75,7 @@ export async function writeArchive(label: string, plan: PlannedExport, output: s
   } finally {
     progress.stop();
   }
-  return plan.written();
+  return await plan.written();
 }
 
 /** Say what was written, where the archive itself is not. */
@@ -121,7 +124,7 @@ async function writeFileWhole(path: string, target: string, source: AsyncIterabl
 
 /** @param name what a person calls it */
 async function writeTo(path: string, flags: "w" | "wx", name: string, source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<boolean> {
-  const file = createWriteStream(path, { flags });
+  const file = createWriteStream(path, { flags, highWaterMark: WRITE_AHEAD_BYTES });
   let failure: NodeJS.ErrnoException | undefined;
   file.on("error", (error) => (failure ??= error));
   try {

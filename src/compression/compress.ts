@@ -6,9 +6,10 @@
  * checks FileHash), but of the same NAR.
  */
 import { availableParallelism } from "node:os";
-import { _NapiBindings as bindings } from "@cloudpss/zstd/napi";
 import { constants, createBrotliCompress } from "node:zlib";
 
+import type { FramedBytes, StreamPiece } from "../bytes/framed-bytes.ts";
+import { bytesOf } from "../bytes/framed-bytes.ts";
 import { LentMemory } from "../bytes/lent-memory.ts";
 import { linkSignal } from "../concurrency/linked-signal.ts";
 import { mapConcurrent } from "../concurrency/map-concurrent.ts";
@@ -18,7 +19,7 @@ import { SourceReader } from "./source-reader.ts";
 import { runBlock } from "./worker-pool.ts";
 import { XzEncoder } from "./xz-encoder.ts";
 import { throughZlib, ZLIB_CHUNK_BYTES } from "./zlib-stream.ts";
-import { compressZstd } from "./zstd.ts";
+import { compressZstd, frameZstd, ZSTD_ENCODER } from "./zstd.ts";
 
 export interface CompressOptions {
   /** Of gzip (1 to 9) and zstd (-7 to 19). @default 1 */
@@ -35,18 +36,18 @@ const GZIP_PIECE_BYTES = 1024 * 1024;
 const PIECES_AHEAD = availableParallelism() + 2;
 const FASTEST = 1;
 /** To be remembered with what was compressed: another version may give other bytes. Its first number is that of how the input is cut. */
-export const ENCODER_VERSION = `2 zlib ${process.versions.zlib} zstd ${bindings.version}`;
+export const ENCODER_VERSION = `3 zlib ${process.versions.zlib} zstd ${ZSTD_ENCODER}`;
 /** The largest window that brotli uses at this quality, which also tells how much it takes at once: 256 KiB. */
 const BROTLI_WINDOW_BITS = 18;
 
 /**
- * `source`, compressed with `codec`. Can be read once. xz is not made smaller by it.
+ * `source`, compressed with `codec`. Can be read once. xz is not made smaller by it. Where pieces have frames, those are of that level.
  *
  * Reads at most a few MiB ahead of its reader, and holds no more than that. The source is closed on every way out. Its errors
  * pass through, and what was given out until then is not a whole stream, unless the codec is "none".
  */
 export async function* compress(
-  source: AsyncIterable<Uint8Array>,
+  source: AsyncIterable<StreamPiece>,
   codec: Codec,
   options: CompressOptions = {},
 ): AsyncGenerator<Uint8Array, void, undefined> {
@@ -55,7 +56,7 @@ export async function* compress(
   const signal = linked?.signal;
   const { level = FASTEST } = options;
   signal?.throwIfAborted();
-  const reader = new SourceReader(source, signal);
+  const reader = new SourceReader<StreamPiece>(source, signal);
   try {
     yield* encode(codec, level, reader, signal);
   } finally {
@@ -63,13 +64,13 @@ export async function* compress(
   }
 }
 
-async function* encode(codec: Codec, level: number, reader: SourceReader, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array, void, undefined> {
+async function* encode(codec: Codec, level: number, reader: SourceReader<StreamPiece>, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array, void, undefined> {
   switch (codec) {
     case "none":
-      for (let bytes = await reader.read(); bytes !== undefined; bytes = await reader.read()) yield bytes;
+      for (let piece = await reader.read(); piece !== undefined; piece = await reader.read()) yield bytesOf(piece);
       return;
     case "gzip":
-      return yield* encodePieces(reader, GZIP_PIECE_BYTES, (piece) => runBlock({ type: "compressGzip", level }, piece));
+      return yield* encodePieces(reader, { size: GZIP_PIECE_BYTES, encode: (piece) => runBlock({ type: "compressGzip", level }, piece) });
     case "br": {
       const params = { [constants.BROTLI_PARAM_QUALITY]: FASTEST, [constants.BROTLI_PARAM_LGWIN]: BROTLI_WINDOW_BITS };
       yield* throughZlib(createBrotliCompress({ params, chunkSize: ZLIB_CHUNK_BYTES }), reader, signal, (error) => error);
@@ -77,26 +78,35 @@ async function* encode(codec: Codec, level: number, reader: SourceReader, signal
     }
     case "xz": {
       const encoder = new XzEncoder();
-      for (let bytes = await reader.read(); bytes !== undefined; bytes = await reader.read()) yield* encoder.push(bytes);
+      for (let piece = await reader.read(); piece !== undefined; piece = await reader.read()) yield* encoder.push(bytesOf(piece));
       yield encoder.end();
       return;
     }
     case "zstd":
-      return yield* encodePieces(reader, ZSTD_FRAME_BYTES, (piece) => compressZstd(piece, level));
+      return yield* encodePieces(reader, {
+        size: ZSTD_FRAME_BYTES,
+        encode: (piece) => compressZstd(piece, level),
+        encodeApart: async ({ bytes, frame }) => frame ?? (await frameZstd(bytes, level)),
+      });
     case "bzip2":
-      return yield* encodePieces(reader, BZIP2_BLOCK_BYTES, (piece) => runBlock({ type: "compressBzip2" }, piece));
+      return yield* encodePieces(reader, { size: BZIP2_BLOCK_BYTES, encode: (piece) => runBlock({ type: "compressBzip2" }, piece) });
   }
 }
 
-/** Pieces that are each compressed to a stream of their own, in threads. `encodePiece` gives its piece back. */
-async function* encodePieces(
-  reader: SourceReader,
-  size: number,
-  encodePiece: (piece: LentMemory) => Promise<Uint8Array>,
-): AsyncGenerator<Uint8Array, void, undefined> {
+/** How the pieces of a stream become streams of their own, in threads. */
+interface PieceEncoder {
+  /** Bytes of a piece; the last one is shorter. */
+  readonly size: number;
+  /** Gives the memory back. */
+  encode(piece: LentMemory): Promise<Uint8Array>;
+  /** Where pieces that come as such stay apart from those around them. */
+  readonly encodeApart?: (piece: FramedBytes) => Promise<Uint8Array>;
+}
+
+async function* encodePieces(reader: SourceReader<StreamPiece>, encoder: PieceEncoder): AsyncGenerator<Uint8Array, void, undefined> {
   // The last byte of each waits until the next is there: without it, what comes before a failure would be a whole stream.
   let held: Uint8Array | undefined;
-  for await (const encoded of mapConcurrent(pieces(reader, size), PIECES_AHEAD, encodePiece)) {
+  for await (const encoded of mapConcurrent(pieces(reader, encoder), PIECES_AHEAD, (begin) => begin())) {
     if (held !== undefined) yield held;
     yield encoded.subarray(0, -1);
     held = encoded.subarray(-1);
@@ -104,25 +114,38 @@ async function* encodePieces(
   if (held !== undefined) yield held;
 }
 
-/** What `reader` reads in pieces of `size` bytes, the last one shorter; one without bytes when there is nothing to read. */
-async function* pieces(reader: SourceReader, size: number): AsyncGenerator<LentMemory, void, undefined> {
-  let piece = LentMemory.lend(size);
+/** What `reader` reads in pieces, and how each is encoded; one piece without bytes when there is nothing to read. */
+async function* pieces(reader: SourceReader<StreamPiece>, encoder: PieceEncoder): AsyncGenerator<() => Promise<Uint8Array>, void, undefined> {
+  const { size } = encoder;
+  let memory: LentMemory | undefined = LentMemory.lend(size);
   let filled = 0;
-  let isFirst = true;
-  for (let bytes = await reader.read(); bytes !== undefined; bytes = await reader.read()) {
+  const take = (): (() => Promise<Uint8Array>) => {
+    const piece = memory as LentMemory;
+    piece.narrow(0, filled);
+    memory = undefined;
+    filled = 0;
+    return () => encoder.encode(piece);
+  };
+  let isEmpty = true;
+  for (let read = await reader.read(); read !== undefined; read = await reader.read()) {
+    isEmpty = false;
+    const { encodeApart } = encoder;
+    if (!(read instanceof Uint8Array) && encodeApart !== undefined) {
+      const piece = read;
+      if (filled > 0) yield take();
+      yield () => encodeApart(piece);
+      continue;
+    }
+    const bytes = bytesOf(read);
     for (let offset = 0; offset < bytes.length; ) {
+      memory ??= LentMemory.lend(size);
       const part = bytes.subarray(offset, offset + size - filled);
-      piece.bytes.set(part, filled);
+      memory.bytes.set(part, filled);
       filled += part.length;
       offset += part.length;
-      if (filled < size) continue;
-      yield piece;
-      isFirst = false;
-      piece = LentMemory.lend(size);
-      filled = 0;
+      if (filled === size) yield take();
     }
   }
-  if (filled === 0 && !isFirst) return piece.release();
-  piece.narrow(0, filled);
-  yield piece;
+  if (filled > 0 || isEmpty) yield take();
+  else memory?.release();
 }

@@ -1,28 +1,30 @@
 /** Reads a source by hand: looks ahead, stops waiting when aborted, and closes it on every way out. */
 import { copyBytes } from "../bytes/collect.ts";
+import type { StreamPiece } from "../bytes/framed-bytes.ts";
+import { bytesOf } from "../bytes/framed-bytes.ts";
 
 /** The source may use the memory of what it gave again when the next is asked for. */
-export class SourceReader {
-  readonly #source: AsyncIterator<Uint8Array>;
+export class SourceReader<T extends StreamPiece = Uint8Array> {
+  readonly #source: AsyncIterator<T>;
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort = (): void => void this.close();
-  #ahead: Uint8Array[] = [];
+  #ahead: T[] = [];
   #isReading = false;
   #isDone = false;
 
-  constructor(source: AsyncIterable<Uint8Array>, signal: AbortSignal | undefined) {
+  constructor(source: AsyncIterable<T>, signal: AbortSignal | undefined) {
     this.#source = source[Symbol.asyncIterator]();
     this.#signal = signal;
     signal?.addEventListener("abort", this.#onAbort, { once: true });
   }
 
-  /** The next bytes, never none of them, or undefined at the end. Rejects with the source's error, or the signal's reason. */
-  async read(): Promise<Uint8Array | undefined> {
+  /** The next piece, never one without bytes, or undefined at the end. Rejects with the source's error, or the signal's reason. */
+  async read(): Promise<T | undefined> {
     return this.#ahead.shift() ?? (await this.#readSource());
   }
 
   /** The first `length` bytes, or all there are; they will be read again. Only before anything is read. */
-  async peek(length: number): Promise<Uint8Array> {
+  async peek(this: SourceReader, length: number): Promise<Uint8Array> {
     const first = new Uint8Array(length);
     let filled = 0;
     while (filled < length) {
@@ -48,7 +50,7 @@ export class SourceReader {
     if (!this.#isReading && this.#signal?.aborted !== true) await closed;
   }
 
-  async #readSource(): Promise<Uint8Array | undefined> {
+  async #readSource(): Promise<T | undefined> {
     this.#signal?.throwIfAborted();
     while (!this.#isDone) {
       this.#isReading = true;
@@ -66,7 +68,7 @@ export class SourceReader {
       );
       const { done, value } = await abortable(reading, this.#signal);
       if (done === true) break;
-      if (value.length > 0) return value;
+      if (bytesOf(value).length > 0) return value;
     }
     return undefined;
   }

@@ -118,15 +118,18 @@ type BlockWork =
   | { readonly type: "compressBzip2" };
 
 /**
- * Compress, decompress or hash one block in a thread. The memory is given back.
+ * Compress, decompress or hash one block in a thread.
  *
+ * @param then the memory is given back, or has the same bytes as before
  * @returns what became of it, in memory of its own
  */
-export async function runBlock(work: BlockWork, memory: LentMemory): Promise<Uint8Array> {
+export async function runBlock(work: BlockWork, memory: LentMemory, then: "release" | "keep" = "release"): Promise<Uint8Array> {
   const { bytes } = memory;
+  const [start, end] = [bytes.byteOffset, bytes.byteOffset + bytes.length];
   const answer = await onWorkerForBlock(async (worker) => await worker.request("block", { ...work, id: nextId++, bytes }, [bytes.buffer]));
-  memory.restore(answer.memory, 0);
-  memory.release();
+  memory.restore(answer.memory, end);
+  memory.narrow(start, end);
+  if (then === "release") memory.release();
   return answer.bytes;
 }
 

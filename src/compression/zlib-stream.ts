@@ -1,6 +1,8 @@
 import type { Transform } from "node:stream";
 
 import { copyBytes } from "../bytes/collect.ts";
+import type { StreamPiece } from "../bytes/framed-bytes.ts";
+import { bytesOf } from "../bytes/framed-bytes.ts";
 import type { SourceReader } from "./source-reader.ts";
 
 /** The most input zlib is given at once, and the most output of one of its turns. */
@@ -14,7 +16,7 @@ export const ZLIB_CHUNK_BYTES = 512 * 1024;
  */
 export async function* throughZlib(
   stream: Transform,
-  reader: SourceReader,
+  reader: Pick<SourceReader<StreamPiece>, "read">,
   signal: AbortSignal | undefined,
   toError: (error: unknown) => unknown,
 ): AsyncGenerator<Uint8Array, number, undefined> {
@@ -25,7 +27,8 @@ export async function* throughZlib(
   let sourceFailure: { readonly error: unknown } | undefined;
   async function feed(): Promise<void> {
     try {
-      for (let bytes = await reader.read(); bytes !== undefined; bytes = await reader.read()) {
+      for (let piece = await reader.read(); piece !== undefined; piece = await reader.read()) {
+        const bytes = bytesOf(piece);
         for (let offset = 0; offset < bytes.length; offset += ZLIB_CHUNK_BYTES) {
           if (stream.destroyed) return;
           const part = bytes.subarray(offset, offset + ZLIB_CHUNK_BYTES);

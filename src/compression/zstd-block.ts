@@ -6,6 +6,12 @@ import { NarborError } from "../errors.ts";
 import { ZstdDecoder } from "./zstd-decoder.ts";
 import { parseZstdFrameHeader } from "./zstd-frames.ts";
 
+/**
+ * The number of what zstd makes here of the same bytes at the same level. To be increased with anything that changes that, as another version of the library may:
+ * frames that were made before go into archives that are made now, whose bytes are always the same. Less than 128.
+ */
+export const ZSTD_ENCODER = 1;
+
 const MIN_LEVEL = -131_072;
 const MAX_LEVEL = 22;
 /** A frame that does not tell its size may look back this far: what level 19 writes. */

@@ -4,10 +4,11 @@
  * What is to be worked on goes to the thread and comes back: in memory that is lent. The synchronous forms take about as long as
  * sending to a thread does when blocks are of a few KiB.
  */
-import type { LentMemory } from "../bytes/lent-memory.ts";
+import { LentMemory } from "../bytes/lent-memory.ts";
 import { runBlock, runInPlace } from "./worker-pool.ts";
+import { rawFrame } from "./zstd-frame.ts";
 
-export { compressZstdSync, decompressZstdSync } from "./zstd-block.ts";
+export { compressZstdSync, decompressZstdSync, ZSTD_ENCODER } from "./zstd-block.ts";
 
 /**
  * Compress bytes to one frame that tells their size.
@@ -24,6 +25,15 @@ export async function shrinkZstd(memory: LentMemory, level: number): Promise<voi
   await runInPlace({ type: "shrinkZstd", level }, memory);
 }
 
+/** Compress bytes to one frame that tells their size: where that would not be shorter, one that holds them as they are. */
+export async function frameZstd(bytes: Uint8Array, level: number): Promise<Uint8Array> {
+  const memory = LentMemory.copyOf(bytes);
+  await shrinkZstd(memory, level);
+  if (memory.bytes.length < bytes.length) return memory.bytes;
+  memory.release();
+  return rawFrame(bytes);
+}
+
 /**
  * Decompress frames and forget what they held, but for the BLAKE3 of each of the pieces that it is to be cut into.
  *
@@ -33,6 +43,13 @@ export async function shrinkZstd(memory: LentMemory, level: number): Promise<voi
  */
 export function hashZstd(input: LentMemory, lengths: readonly number[]): Promise<Uint8Array> {
   return runBlock({ type: "hashZstd", lengths }, input);
+}
+
+/**
+ * As `decompressZstd`, of input that is needed afterwards: it is as it was then, and not given back.
+ */
+export function openZstd(input: LentMemory, expectedSize: number): Promise<Uint8Array> {
+  return runBlock({ type: "decompressZstd", size: expectedSize }, input, "keep");
 }
 
 /**

@@ -1,4 +1,6 @@
 import { createHash } from "node:crypto";
+import type { StreamPiece } from "../bytes/framed-bytes.ts";
+import { bytesOf } from "../bytes/framed-bytes.ts";
 
 /** The 32-byte SHA-256 digest of `bytes`. */
 export function sha256(bytes: Uint8Array): Uint8Array {
@@ -20,11 +22,11 @@ export class Sha256Tap {
     this.#size += bytes.length;
   }
 
-  /** The same chunks as `source` gives, counted and hashed before they are handed on. */
-  async *through(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
-    for await (const chunk of source) {
-      this.update(chunk);
-      yield chunk;
+  /** The same pieces as `source` gives, counted and hashed before they are handed on. */
+  async *through<T extends StreamPiece>(source: AsyncIterable<T>): AsyncGenerator<T, void, undefined> {
+    for await (const piece of source) {
+      this.update(bytesOf(piece));
+      yield piece;
     }
   }
 

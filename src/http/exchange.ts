@@ -12,7 +12,7 @@ export interface HttpAnswer {
   readonly headers?: OutgoingHttpHeaders;
   readonly body?: string | Uint8Array | AsyncIterable<Uint8Array>;
   /** Headers that are known when the body has gone out; such a body has no Content-Length. */
-  readonly trailers?: { readonly names: readonly string[]; readonly values: () => Readonly<Record<string, string>> };
+  readonly trailers?: { readonly names: readonly string[]; readonly values: () => Promise<Readonly<Record<string, string>>> };
 }
 
 /** A request. */
@@ -99,7 +99,7 @@ export async function writeAnswer(response: ServerResponse, answer: HttpAnswer, 
       if (response.destroyed) return;
       if (!response.write(chunk)) await drained(response, idleMilliseconds);
     }
-    if (trailers !== undefined) response.addTrailers(trailers.values());
+    if (trailers !== undefined) response.addTrailers(await trailers.values());
     response.end();
   } catch (error) {
     response.destroy();

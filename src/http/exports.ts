@@ -100,8 +100,8 @@ function numberOf(query: URLSearchParams, name: string): number | undefined {
   return Number(text);
 }
 
-function trailersOf(plan: PlannedExport): Record<string, string> {
-  const { digest, uncompressedDigest, manifestDigest } = plan.written();
+async function trailersOf(plan: PlannedExport): Promise<Record<string, string>> {
+  const { digest, uncompressedDigest, manifestDigest } = await plan.written();
   return { "narbor-digest": digest, ...(uncompressedDigest !== undefined && { "narbor-uncompressed-digest": uncompressedDigest }), ...(manifestDigest !== undefined && { "narbor-manifest-digest": manifestDigest }) };
 }
 

@@ -1,5 +1,8 @@
 /** Images out: the archives that docker, podman, containerd, skopeo and crane read, in one pass and without anything in between. */
+import type { StreamPiece } from "../bytes/framed-bytes.ts";
+import { bytesOf } from "../bytes/framed-bytes.ts";
 import { toHex } from "../bytes/text-encoding.ts";
+import { mapItems } from "../concurrency/map-items.ts";
 import { Semaphore } from "../concurrency/semaphore.ts";
 import { NarborError } from "../errors.ts";
 import { sha256 } from "../hash/sha256.ts";
@@ -64,7 +67,7 @@ async function sizesOf(layers: readonly LayerSource[]): Promise<readonly number[
 }
 
 /** Write an image for docker. Layers are named by their number, since their digests are known when they have passed. */
-export async function* dockerArchive(images: readonly ImageSource[], services: LayerServices, { name, ...options }: ImageArchiveOptions): AsyncGenerator<Uint8Array, ImageSummary, undefined> {
+export async function* dockerArchive(images: readonly ImageSource[], services: LayerServices, { name, ...options }: ImageArchiveOptions): AsyncGenerator<StreamPiece, ImageSummary, undefined> {
   const image = onlyImage(images);
   const digests = new LayerDigests(services, { codec: "none", level: undefined }, options);
   const described = new Map<LayerSource, LayerDescriptor>();
@@ -106,7 +109,7 @@ export async function describeImages(images: readonly ImageSource[], services: L
 }
 
 /** A layer on its way, and its digests. */
-export async function* passLayer(layer: LayerSource, digests: LayerDigests): AsyncGenerator<Uint8Array, LayerDescriptor, undefined> {
+export async function* passLayer(layer: LayerSource, digests: LayerDigests): AsyncGenerator<StreamPiece, LayerDescriptor, undefined> {
   const begun = performance.now();
   const rendering = digests.render(layer);
   yield* rendering.bytes;
@@ -124,7 +127,7 @@ async function* layerFile(layer: LayerSource, digests: LayerDigests): AsyncGener
   try {
     const passing = passLayer(layer, digests);
     let result = await passing.next();
-    for (; result.done !== true; result = await passing.next()) file.add(result.value);
+    for (; result.done !== true; result = await passing.next()) file.add(bytesOf(result.value));
     if (file.pieces === undefined) return yield* knownFile(layer, result.value, digests);
     yield headerOf(blobPath(result.value.digest), result.value.size);
     yield* file.pieces;
@@ -137,7 +140,7 @@ async function* layerFile(layer: LayerSource, digests: LayerDigests): AsyncGener
 
 async function* knownFile(layer: LayerSource, known: LayerDescriptor, digests: LayerDigests): AsyncGenerator<Uint8Array, LayerDescriptor, undefined> {
   yield headerOf(blobPath(known.digest), known.size);
-  yield* digests.renderKnown(layer, known);
+  yield* mapItems(digests.renderKnown(layer, known), bytesOf);
   yield tarPadding(known.size);
   return known;
 }

@@ -1,11 +1,13 @@
 /** The digests of layers: remembered, or computed once and then remembered. */
+import type { StreamPiece } from "../bytes/framed-bytes.ts";
+import { bytesOf } from "../bytes/framed-bytes.ts";
 import { toHex } from "../bytes/text-encoding.ts";
 import type { CallOptions } from "../castore/call-options.ts";
 import { compress, ENCODER_VERSION } from "../compression/compress.ts";
 import { isNarborError, NarborError } from "../errors.ts";
 import { Sha256Tap, sha256 } from "../hash/sha256.ts";
 import type { TreeServices } from "../render/render-nar.ts";
-import { renderArchive } from "../render/segments.ts";
+import { renderArchive, renderChunks } from "../render/segments.ts";
 import type { ComputedCache, ComputedKey } from "../store/computed-cache.ts";
 import type { LayerSource } from "./image-source.ts";
 import type { OciDigest } from "./oci-schema.ts";
@@ -36,6 +38,8 @@ const SHA256_LENGTH = 32;
 const MAX_OVERHEAD_BYTES = 64 * 1024;
 
 export interface LayerDigestsOptions extends CallOptions {
+  /** Level of zstd with which uncompressed layers are going to be compressed together: then they come with the frames that they lie in. */
+  readonly outerLevel?: number | undefined;
   /** Told of uncompressed bytes as layers are rendered. */
   readonly onRendered?: ((bytes: number) => void) | undefined;
 }
@@ -71,7 +75,7 @@ export class LayerDigests {
   }
 
   /** The layer's bytes as they go into an archive; `digests` is called when they have passed. */
-  render(layer: LayerSource): { readonly bytes: AsyncIterable<Uint8Array>; readonly digests: () => LayerDescriptor } {
+  render(layer: LayerSource): { readonly bytes: AsyncIterable<StreamPiece>; readonly digests: () => LayerDescriptor } {
     const { codec, level } = this.#compression;
     const archive = new Sha256Tap();
     const file = new Sha256Tap();
@@ -87,7 +91,7 @@ export class LayerDigests {
   }
 
   /** The layer's bytes when its digests are known, and are held against them. @throws NarborError ERR_DATA_LOSS when they are others; they are corrected then */
-  async *renderKnown(layer: LayerSource, known: LayerDescriptor): AsyncGenerator<Uint8Array, void, undefined> {
+  async *renderKnown(layer: LayerSource, known: LayerDescriptor): AsyncGenerator<StreamPiece, void, undefined> {
     const begun = performance.now();
     const { bytes, digests } = this.render(layer);
     yield* bytes;
@@ -145,10 +149,14 @@ export class LayerDigests {
     return digests();
   }
 
-  async *#renderPlain(layer: LayerSource): AsyncGenerator<Uint8Array, void, undefined> {
-    for await (const bytes of renderArchive(await layer.plan(), this.#services, this.#options)) {
-      this.#options.onRendered?.(bytes.length);
-      yield bytes;
+  async *#renderPlain(layer: LayerSource): AsyncGenerator<StreamPiece, void, undefined> {
+    const { codec, level } = this.#compression;
+    const frameLevel = codec === "zstd" ? level : this.#options.outerLevel;
+    const plan = await layer.plan();
+    const pieces = frameLevel === undefined ? renderArchive(plan, this.#services, this.#options) : renderChunks(plan, this.#services, frameLevel, this.#options);
+    for await (const piece of pieces) {
+      this.#options.onRendered?.(bytesOf(piece).length);
+      yield piece;
     }
   }
 

@@ -5,6 +5,9 @@ import { mkdir, readdir, rename, stat, unlink, writeFile } from "node:fs/promise
 import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { collectBytes } from "../bytes/collect.ts";
+import type { StreamPiece } from "../bytes/framed-bytes.ts";
+import { bytesOf } from "../bytes/framed-bytes.ts";
+import { mapItems } from "../concurrency/map-items.ts";
 import { isNarborError, NarborError } from "../errors.ts";
 import type { DescribedImage, ImageArchiveOptions, ImageSummary } from "./image-archive.ts";
 import { blobPath, distinct, ociFiles, passLayer, sameLayer, summaryOf } from "./image-archive.ts";
@@ -72,11 +75,11 @@ class Layout {
   /** A layer gets its name, which is its digest, when it is whole. */
   async addLayer(layer: LayerSource, digests: LayerDigests): Promise<LayerDescriptor> {
     let descriptor: LayerDescriptor | undefined;
-    async function* bytes(): AsyncGenerator<Uint8Array, void, undefined> {
+    async function* pieces(): AsyncGenerator<StreamPiece, void, undefined> {
       descriptor = yield* passLayer(layer, digests);
     }
     await this.#write(async (temporary) => {
-      await pipeline(bytes(), createWriteStream(temporary, { flags: "wx" }), { signal: this.#signal });
+      await pipeline(mapItems(pieces(), bytesOf), createWriteStream(temporary, { flags: "wx" }), { signal: this.#signal });
       return blobPath((descriptor as LayerDescriptor).digest);
     });
     return descriptor as LayerDescriptor;

@@ -1,15 +1,19 @@
 /** What is given out, in any format: looked up beforehand, and then rendered, hashed, compressed and hashed again in one pass. */
+import type { StreamPiece } from "../bytes/framed-bytes.ts";
+import { bytesOf } from "../bytes/framed-bytes.ts";
 import { toHex } from "../bytes/text-encoding.ts";
 import type { CallOptions } from "../castore/call-options.ts";
 import type { Node } from "../castore/node.ts";
 import type { Codec } from "../compression/codec.ts";
 import { compress } from "../compression/compress.ts";
+import { mapItems } from "../concurrency/map-items.ts";
 import { NarborError } from "../errors.ts";
+import { StreamedSha256 } from "../compression/streamed-sha256.ts";
 import { Sha256Tap } from "../hash/sha256.ts";
 import { formatStorePath, storePathHashPart } from "../nix/store-path.ts";
 import { planNar } from "../render/render-nar.ts";
 import { planTar } from "../render/render-tar.ts";
-import { renderArchive } from "../render/segments.ts";
+import { renderArchive, renderChunks } from "../render/segments.ts";
 import { findClosure } from "../store/closure.ts";
 import type { PathInfo } from "../store/path-info.ts";
 import type { Store } from "../store/store.ts";
@@ -29,7 +33,7 @@ export type ExportCodec = Extract<Codec, "none" | "gzip" | "zstd" | "xz">;
 export interface ExportOptions {
   readonly format: ExportFormat;
   readonly compression: ExportCodec;
-  /** Of gzip and zstd. @default 6 and 3 */
+  /** Of gzip and zstd. @default 6, and 1, as contents are stored unless told otherwise */
   readonly level?: number | undefined;
   /** A store path with all that it refers to. */
   readonly closure?: boolean | undefined;
@@ -63,10 +67,10 @@ export interface PlannedExport {
   /** Instead of an archive: as a directory, where that is what the format is. Layers that are there are not made again. */
   readonly writeDirectory?: (directory: string, onBytes: (bytes: number) => void) => Promise<WrittenLayout>;
   /** When all has been rendered. */
-  written(): WrittenArchive;
+  written(): Promise<WrittenArchive>;
 }
 
-const LEVELS = { gzip: { lowest: 1, highest: 9, usual: 6 }, zstd: { lowest: -7, highest: 19, usual: 3 } } as const;
+const LEVELS = { gzip: { lowest: 1, highest: 9, usual: 6 }, zstd: { lowest: -7, highest: 19, usual: 1 } } as const;
 const ARCHITECTURES: Readonly<Partial<Record<NodeJS.Architecture, string>>> = { x64: "amd64", ia32: "386" };
 /** Of images that are made here. */
 export const DEFAULT_PLATFORM = `linux/${ARCHITECTURES[process.arch] ?? process.arch}`;
@@ -103,7 +107,9 @@ export async function planExport(root: Node, path: PathInfo | undefined, options
   if (format === "docker" || format === "oci") return await planImages([closureImage(paths, store, closureOptions(options), callOptions)], { ...options, format, name: options.name ?? (path && imageNameOf(path)) }, store, callOptions);
   const trees = path === undefined ? [{ root, path: "" }] : paths.map(({ root: tree, storePath }) => ({ root: tree, path: formatStorePath(storePath).slice(1) }));
   const plan = format === "tar" ? await planTar(trees, store, callOptions) : await planNar(root, store, callOptions);
-  return toExport(plan.size, () => renderArchive(plan, store, callOptions), options.compression, levelOf(options), callOptions);
+  const frameLevel = frameLevelOf(options);
+  const render = (): AsyncGenerator<StreamPiece, void, undefined> => (frameLevel === undefined ? renderArchive(plan, store, callOptions) : renderChunks(plan, store, frameLevel, callOptions));
+  return toExport(plan.size, render, options.compression, levelOf(options), callOptions);
 }
 
 /** Look up all that it takes to give out an image that was imported. @throws NarborError ERR_INVALID, ERR_NOT_FOUND, ERR_DATA_LOSS */
@@ -146,7 +152,7 @@ export function layerCompression({ compression, level }: Pick<ExportOptions, "co
 async function planImages(images: readonly ImageSource[], options: ExportOptions & { readonly format: ImageFormat }, store: Store, callOptions: CallOptions): Promise<PlannedExport> {
   const { format, name } = options;
   if (format === "docker") {
-    return toExport(await imageArchiveSize(images, format, name), () => dockerArchive(images, store, { name, compression: { codec: "none", level: undefined }, ...callOptions }), options.compression, levelOf(options), callOptions, true);
+    return toExport(await imageArchiveSize(images, format, name), () => dockerArchive(images, store, { name, compression: { codec: "none", level: undefined }, outerLevel: frameLevelOf(options), ...callOptions }), options.compression, levelOf(options), callOptions, true);
   }
   const compression = layerCompression(options);
   let rendered = 0;
@@ -170,18 +176,19 @@ async function planImages(images: readonly ImageSource[], options: ExportOptions
 }
 
 /** @param isImage whether its layers have digests of their own, so that no one needs that of all of them before compression */
-function toExport(size: number, begin: () => AsyncGenerator<Uint8Array, ImageSummary | void, undefined>, codec: ExportCodec, level: number | undefined, { signal }: CallOptions, isImage = false): PlannedExport {
-  const output = new Sha256Tap();
-  const archive = codec === "none" ? output : isImage ? undefined : new Sha256Tap();
+function toExport(size: number, begin: () => AsyncGenerator<StreamPiece, ImageSummary | void, undefined>, codec: ExportCodec, level: number | undefined, { signal }: CallOptions, isImage = false): PlannedExport {
+  const output = new StreamedSha256();
+  const archive = codec === "none" || isImage ? undefined : new Sha256Tap();
   let summary: Partial<ImageSummary> = {};
   let rendered = 0;
-  async function* plain(onBytes: ((bytes: number) => void) | undefined): AsyncGenerator<Uint8Array, void, undefined> {
+  async function* plain(onBytes: ((bytes: number) => void) | undefined): AsyncGenerator<StreamPiece, void, undefined> {
     const rendering = begin();
     try {
       let result = await rendering.next();
       for (; result.done !== true; result = await rendering.next()) {
-        rendered += result.value.length;
-        archive?.update(result.value);
+        const bytes = bytesOf(result.value);
+        rendered += bytes.length;
+        archive?.update(bytes);
         onBytes?.(rendered);
         yield result.value;
       }
@@ -193,10 +200,10 @@ function toExport(size: number, begin: () => AsyncGenerator<Uint8Array, ImageSum
   return {
     size,
     outputSize: codec === "none" ? size : undefined,
-    render: (onBytes) => (codec === "none" ? plain(onBytes) : output.through(compress(plain(onBytes), codec, { signal, level }))),
-    written: () => {
-      const digest = `sha256:${toHex(output.digest())}`;
-      const uncompressedDigest = archive === output ? digest : archive && `sha256:${toHex(archive.digest())}`;
+    render: (onBytes) => output.through(codec === "none" ? mapItems(plain(onBytes), bytesOf) : (compress(plain(onBytes), codec, { signal, level }))),
+    written: async () => {
+      const digest = `sha256:${toHex(await output.digest())}`;
+      const uncompressedDigest = codec === "none" ? digest : archive && `sha256:${toHex(archive.digest())}`;
       return { size: rendered, ...(uncompressedDigest !== undefined && { uncompressedDigest }), writtenBytes: output.size, digest, ...summary };
     },
   };
@@ -218,6 +225,11 @@ function closureOptions({ platform = DEFAULT_PLATFORM, maxLayers = DEFAULT_MAX_L
 /** What was asked for, or what is sensible. */
 function levelOf({ compression, level }: Pick<ExportOptions, "compression" | "level">): number | undefined {
   return level ?? (compression === "gzip" || compression === "zstd" ? LEVELS[compression].usual : undefined);
+}
+
+/** That of frames of which the archive is going to be made. */
+function frameLevelOf(options: Pick<ExportOptions, "compression" | "level">): number | undefined {
+  return options.compression === "zstd" ? levelOf(options) : undefined;
 }
 
 function invalid(why: string): NarborError {

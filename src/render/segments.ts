@@ -1,4 +1,7 @@
 /** Archives of any kind from the pieces that they are made of. */
+import { copyBytes } from "../bytes/collect.ts";
+import type { FramedBytes, StreamPiece } from "../bytes/framed-bytes.ts";
+import { bytesOf } from "../bytes/framed-bytes.ts";
 import type { BlobRef, BlobService } from "../castore/blob-service.ts";
 import { SMALL_BLOB_LIMIT } from "../castore/blob-service.ts";
 import type { CallOptions } from "../castore/call-options.ts";
@@ -6,11 +9,13 @@ import type { B3Digest } from "../castore/digest.ts";
 import { digestKey, formatDigest } from "../castore/digest.ts";
 import type { Segment } from "../castore/recipe.ts";
 import { segmentLength } from "../castore/recipe.ts";
+import { mapItems } from "../concurrency/map-items.ts";
 import { nextTurn } from "../concurrency/next-turn.ts";
 import type { ErrorCode } from "../errors.ts";
 import { NarborError } from "../errors.ts";
-import { ByteWriter } from "../bytes/byte-writer.ts";
-import { equalBytes } from "../bytes/compare-bytes.ts";
+import { cutBlob, cutStream, MIN_CHUNK_LENGTH } from "../hash/fastcdc.ts";
+import type { BlobPiece } from "./piece-feed.ts";
+import { isSameBlob, PieceFeed, PIECES_PER_TURN } from "./piece-feed.ts";
 
 /** An archive that can be rendered: everything it needs was there when it was planned. */
 export interface RenderPlan {
@@ -21,7 +26,7 @@ export interface RenderPlan {
 }
 
 /** Where contents are read from. */
-export type ReadBlobs = Pick<BlobService, "findMissing" | "openRead" | "readMany">;
+export type ReadBlobs = Pick<BlobService, "findMissing" | "openRead" | "readMany" | "readChunks">;
 
 export interface RenderOptions extends CallOptions {
   /** First byte to give. @default 0 */
@@ -32,8 +37,6 @@ export interface RenderOptions extends CallOptions {
 
 /** Small pieces are gathered into arrays of about this many bytes. */
 const GATHER_BYTES = 256 * 1024;
-/** Pieces walked over before the event loop gets a turn. */
-const SEGMENTS_PER_TURN = 8192;
 /** A piece from this size on is given as it is. */
 const PASS_BYTES = 64 * 1024;
 /** Blobs asked for in one call. */
@@ -54,12 +57,12 @@ export async function planSegments(segments: () => Iterable<Segment>, blobs: Pic
     if (missing !== undefined) throw new NarborError(code, `Cannot render: blob ${formatDigest(missing)} is not stored`);
     digests = new Map();
   };
-  let untilTurn = SEGMENTS_PER_TURN;
+  let untilTurn = PIECES_PER_TURN;
   for (const segment of segments()) {
     if (untilTurn-- === 0) {
       await nextTurn();
       options?.signal?.throwIfAborted();
-      untilTurn = SEGMENTS_PER_TURN;
+      untilTurn = PIECES_PER_TURN;
     }
     size += segmentLength(segment);
     if (segment instanceof Uint8Array) continue;
@@ -70,139 +73,228 @@ export async function planSegments(segments: () => Iterable<Segment>, blobs: Pic
   return { size, segments };
 }
 
+/** How contents come: whole small ones together, parts of large ones as streams. */
+interface Contents<T extends StreamPiece> {
+  /** A blob of more bytes is a stream of its own. */
+  readonly smallBytes: number;
+  /** Large ones that may wait for their turn. */
+  readonly opened: number;
+  /** What a small blob's bytes are given as. */
+  toPieces(bytes: Uint8Array, piece: BlobPiece): Iterable<Uint8Array | T>;
+  /** @throws NarborError */
+  open(piece: BlobPiece, options: CallOptions): AsyncIterable<Uint8Array | T>;
+}
+
 /**
  * The bytes of a planned archive, or a range of them. Small files are read ahead, many at a time; files outside of the range are not read at all.
  *
  * @throws NarborError ERR_DATA_LOSS when a blob is not as long as was said; never ends early without an error
  */
-export async function* renderArchive(plan: RenderPlan, { blobs }: { readonly blobs: ReadBlobs }, options: RenderOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+export function renderArchive(plan: RenderPlan, { blobs }: { readonly blobs: ReadBlobs }, options: RenderOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+  const contents: Contents<Uint8Array> = {
+    smallBytes: SMALL_BLOB_LIMIT,
+    opened: 1,
+    toPieces: (bytes) => [bytes],
+    open: (piece, callOptions) => readBlob(piece, blobs, callOptions),
+  };
+  return renderPieces(plan, blobs, contents, options);
+}
+
+/**
+ * A planned archive to be compressed to frames of zstd: contents of 128 KiB and more come in the chunks that they are cut into when they are stored, those that lie
+ * in frames of that level with their frames. Which pieces are chunks depends on the plan alone.
+ *
+ * @throws as `renderArchive`
+ */
+export function renderChunks(plan: RenderPlan, { blobs }: { readonly blobs: ReadBlobs }, level: number, options: CallOptions = {}): AsyncGenerator<StreamPiece, void, undefined> {
+  const contents: Contents<FramedBytes> = {
+    // Where no frames lie, they are read together: each stream would be a round trip.
+    smallBytes: blobs.readChunks === undefined ? SMALL_BLOB_LIMIT : MIN_CHUNK_LENGTH - 1,
+    // Most are of one chunk or two.
+    opened: Math.ceil(OPEN_AHEAD_BYTES / MIN_CHUNK_LENGTH),
+    toPieces: (bytes, piece) => (isCut(piece) ? Array.from(cutBlob(bytes), (chunk) => ({ bytes: chunk, frame: undefined })) : [bytes]),
+    open: (piece, callOptions) => {
+      if (!isCut(piece)) return readBlob(piece, blobs, callOptions);
+      return blobs.readChunks?.(piece.blob, level, callOptions) ?? mapItems(cutStream(readBlob(piece, blobs, callOptions)), (chunk) => ({ bytes: copyBytes(chunk), frame: undefined }));
+    },
+  };
+  return renderPieces(plan, blobs, contents, options);
+}
+
+async function* renderPieces<T extends StreamPiece>(plan: RenderPlan, blobs: ReadBlobs, contents: Contents<T>, options: RenderOptions): AsyncGenerator<Uint8Array | T, void, undefined> {
   const start = options.start ?? 0;
   const end = Math.min(options.end ?? plan.size, plan.size);
-  const smallBlobs = blobs.readMany(smallBlobsWithin(plan, start, end), options)[Symbol.asyncIterator]();
-  const largeBlobs = new LargeBlobs(plan, blobs, { ...options, start, end });
-  const gather = new Gatherer(end - start);
-  let held: { readonly blob: BlobRef; readonly bytes: Uint8Array } | undefined;
-  let position = 0;
+  const feed = new PieceFeed(plan.segments(), { start, end, smallBytes: contents.smallBytes });
+  const smallBlobs = new SmallBlobs(feed, blobs, options);
+  const largeBlobs = new LargeBlobs(feed, contents, options);
+  const gather = new Gatherer<T>(end - start);
   try {
-    let untilTurn = SEGMENTS_PER_TURN;
-    for (const segment of plan.segments()) {
-      if (position >= end) break;
+    await feed.skip(options.signal);
+    let untilTurn = PIECES_PER_TURN;
+    for (let piece = feed.next(); piece !== undefined; piece = feed.next()) {
       if (untilTurn-- === 0) {
         await nextTurn();
         options.signal?.throwIfAborted();
-        untilTurn = SEGMENTS_PER_TURN;
+        untilTurn = PIECES_PER_TURN;
       }
-      largeBlobs.approach(position);
-      const length = segmentLength(segment);
-      const from = Math.max(0, start - position);
-      const to = Math.min(length, end - position);
-      position += length;
-      if (from >= to) continue;
-      if (segment instanceof Uint8Array) {
-        yield* gather.add(segment.subarray(from, to));
+      if (piece instanceof Uint8Array) {
+        for (const ready of gather.add(piece)) yield ready;
         continue;
       }
-      const offset = segment.start ?? 0;
-      if (isSmall(segment)) {
-        if (held === undefined || !isSameBlob(held.blob, segment)) held = { blob: segment, bytes: await nextSmallBlob(smallBlobs, segment) };
-        yield* gather.add(held.bytes.subarray(offset + from, offset + to));
+      largeBlobs.approach(piece.position);
+      if (piece.blob.size <= contents.smallBytes) {
+        const bytes = smallBlobs.held(piece.blob) ?? (await smallBlobs.next(piece.blob));
+        for (const part of contents.toPieces(bytes.subarray(piece.start, piece.end), piece)) for (const ready of gather.add(part)) yield ready;
         continue;
       }
-      let rendered = position - length + from;
-      for await (const bytes of largeBlobs.next()) {
-        rendered += bytes.length;
+      let rendered = piece.position;
+      for await (const part of largeBlobs.next()) {
+        rendered += bytesOf(part).length;
         largeBlobs.approach(rendered);
-        yield* gather.add(bytes);
+        for (const ready of gather.add(part)) yield ready;
       }
     }
-    yield* gather.rest();
+    for (const ready of gather.rest()) yield ready;
   } finally {
-    await Promise.all([smallBlobs.return?.(), largeBlobs.close()]);
+    await Promise.all([smallBlobs.close(), largeBlobs.close()]);
   }
 }
 
+/** A whole content that was cut when it was stored, into one chunk or more. */
+function isCut({ blob, start, end }: BlobPiece): boolean {
+  return start === 0 && end === blob.size && blob.size >= MIN_CHUNK_LENGTH;
+}
+
+async function* readBlob({ blob, start, end }: BlobPiece, blobs: ReadBlobs, options: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
+  const content = await blobs.openRead(blob.digest, { ...options, start, end, size: blob.size });
+  if (content === undefined) throw new NarborError("ERR_DATA_LOSS", `Cannot render: blob ${formatDigest(blob.digest)} is not stored any more`);
+  yield* content;
+}
+
+const NOTHING: readonly Uint8Array[] = [];
+
 /** Turns many small pieces into few large ones, and lets large ones pass. */
-class Gatherer {
-  readonly #bytes: ByteWriter;
+class Gatherer<T extends StreamPiece> {
+  readonly #capacity: number;
+  #memory: Uint8Array | undefined;
+  #length = 0;
 
   /** @param size of all that will come, in bytes: most archives are small */
   constructor(size: number) {
-    this.#bytes = new ByteWriter(Math.max(1, Math.min(size, GATHER_BYTES + PASS_BYTES)));
+    this.#capacity = Math.min(size, GATHER_BYTES + PASS_BYTES);
   }
 
-  *add(bytes: Uint8Array): Generator<Uint8Array, void, undefined> {
-    if (bytes.length >= PASS_BYTES) {
-      yield* this.rest();
-      yield bytes;
-      return;
-    }
-    this.#bytes.writeBytes(bytes);
-    if (this.#bytes.length >= GATHER_BYTES) yield* this.rest();
+  /** What is ready now, `piece` among it or not. */
+  add(piece: Uint8Array | T): readonly (Uint8Array | T)[] {
+    const bytes = bytesOf(piece);
+    // The short end of a content compresses better with what follows it.
+    if (piece !== bytes && bytes.length >= MIN_CHUNK_LENGTH) return [...this.rest(), piece];
+    if (bytes.length >= PASS_BYTES) return [...this.rest(), bytes];
+    this.#memory ??= Buffer.allocUnsafeSlow(this.#capacity);
+    this.#memory.set(bytes, this.#length);
+    this.#length += bytes.length;
+    return this.#length >= GATHER_BYTES ? this.rest() : NOTHING;
   }
 
-  *rest(): Generator<Uint8Array, void, undefined> {
-    if (this.#bytes.length === 0) return;
-    yield this.#bytes.bytes();
-    this.#bytes.clear();
+  /** What is held. */
+  rest(): readonly Uint8Array[] {
+    if (this.#memory === undefined) return NOTHING;
+    const gathered = this.#memory.subarray(0, this.#length);
+    this.#memory = undefined;
+    this.#length = 0;
+    return [gathered];
   }
 }
 
-async function nextSmallBlob(smallBlobs: AsyncIterator<Uint8Array>, blob: BlobRef): Promise<Uint8Array> {
-  const result = await smallBlobs.next();
-  const bytes = result.done === true ? undefined : result.value;
-  if (bytes?.length !== blob.size) throw wrongSize(blob, bytes?.length ?? 0);
-  return bytes;
+/** The small blobs of an archive in their order, read ahead. */
+class SmallBlobs {
+  readonly #feed: PieceFeed;
+  readonly #blobs: ReadBlobs;
+  readonly #options: CallOptions;
+  #contents: AsyncIterator<Uint8Array> | undefined;
+  /** Blobs that were asked for and have not come. */
+  #owed = 0;
+  #held: { readonly blob: BlobRef; readonly bytes: Uint8Array } | undefined;
+
+  constructor(feed: PieceFeed, blobs: ReadBlobs, options: CallOptions) {
+    this.#feed = feed;
+    this.#blobs = blobs;
+    this.#options = options;
+  }
+
+  /** The bytes of the blob before, if it is this one. */
+  held(blob: BlobRef): Uint8Array | undefined {
+    return this.#held !== undefined && isSameBlob(this.#held.blob, blob) ? this.#held.bytes : undefined;
+  }
+
+  /** The bytes of the one that follows. */
+  async next(blob: BlobRef): Promise<Uint8Array> {
+    let result = await this.#contents?.next();
+    // The feed ends where nothing small is near.
+    if (this.#owed === 0 && (result === undefined || result.done === true)) {
+      this.#contents = this.#blobs.readMany(this.#ask(), this.#options)[Symbol.asyncIterator]();
+      result = await this.#contents.next();
+    }
+    const bytes = result === undefined || result.done === true ? undefined : result.value;
+    if (bytes?.length !== blob.size) throw wrongSize(blob, bytes?.length ?? 0);
+    this.#owed--;
+    this.#held = { blob, bytes };
+    return bytes;
+  }
+
+  async close(): Promise<void> {
+    await this.#contents?.return?.();
+  }
+
+  *#ask(): Generator<BlobRef, void, undefined> {
+    for (const blob of this.#feed.smallBlobs()) {
+      this.#owed++;
+      yield blob;
+    }
+  }
 }
 
 /** A large blob, or a part of it, that is opened. */
-interface OpenedBlob {
-  readonly blob: BlobRef;
-  readonly start: number;
-  readonly end: number;
-  readonly content: AsyncIterator<Uint8Array>;
+interface OpenedBlob<T> {
+  readonly piece: BlobPiece;
+  readonly content: AsyncIterator<T>;
   /** Asked for already: a stream that was never read from could not be closed. */
-  readonly first: Promise<IteratorResult<Uint8Array>>;
+  readonly first: Promise<IteratorResult<T>>;
 }
 
-/** The large blobs of an archive in their order, the next of them opened a little before its turn. */
-class LargeBlobs {
-  readonly #blobs: ReadBlobs;
-  readonly #options: CallOptions & { readonly start: number; readonly end: number };
-  readonly #segments: Iterator<Segment>;
-  /** Where the segments that were looked at end. */
-  #seen = 0;
-  #opened: OpenedBlob | undefined;
+/** The large blobs of an archive in their order, opened a little before their turn. */
+class LargeBlobs<T extends StreamPiece> {
+  readonly #feed: PieceFeed;
+  readonly #contents: Contents<T>;
+  readonly #options: CallOptions;
+  readonly #opened: OpenedBlob<Uint8Array | T>[] = [];
 
-  constructor(plan: RenderPlan, blobs: ReadBlobs, options: CallOptions & { readonly start: number; readonly end: number }) {
-    this.#blobs = blobs;
+  constructor(feed: PieceFeed, contents: Contents<T>, options: CallOptions) {
+    this.#feed = feed;
+    this.#contents = contents;
     this.#options = options;
-    this.#segments = plan.segments()[Symbol.iterator]();
   }
 
-  /** The archive is rendered up to here: open the next one unless it is far away, or one waits already. */
+  /** The archive is rendered up to here: open those that are near. */
   approach(position: number): void {
-    const { start, end } = this.#options;
-    while (this.#opened === undefined && this.#seen < end && this.#seen <= position + OPEN_AHEAD_BYTES) {
-      const { value: segment, done } = this.#segments.next();
-      if (done === true) return;
-      const length = segmentLength(segment);
-      const from = Math.max(0, start - this.#seen);
-      const to = Math.min(length, end - this.#seen);
-      this.#seen += length;
-      if (segment instanceof Uint8Array || isSmall(segment) || from >= to) continue;
-      const offset = segment.start ?? 0;
-      this.#opened = this.#open(segment, offset + from, offset + to);
+    while (this.#opened.length < this.#contents.opened) {
+      const piece = this.#feed.nextLarge(position + OPEN_AHEAD_BYTES);
+      if (piece === undefined) return;
+      const content = this.#contents.open(piece, this.#options)[Symbol.asyncIterator]();
+      const first = content.next();
+      // Heard when it is its turn.
+      first.catch(() => undefined);
+      this.#opened.push({ piece, content, first });
     }
   }
 
-  /** The bytes of the one that was approached, which makes room for another to wait. */
-  async *next(): AsyncGenerator<Uint8Array, void, undefined> {
-    const { blob, start, end, content, first } = this.#opened as OpenedBlob;
-    this.#opened = undefined;
+  /** The bytes of the first of those that were approached. */
+  async *next(): AsyncGenerator<Uint8Array | T, void, undefined> {
+    const { piece: { blob, start, end }, content, first } = this.#opened.shift() as OpenedBlob<Uint8Array | T>;
     let size = 0;
     try {
       for (let result = await first; result.done !== true; result = await content.next()) {
-        size += result.value.length;
+        size += bytesOf(result.value).length;
         if (size > end - start) break;
         yield result.value;
       }
@@ -212,48 +304,10 @@ class LargeBlobs {
     if (size !== end - start) throw wrongSize(blob, start + size);
   }
 
-  /** Leave the one that waits. */
+  /** Leave those that wait. */
   async close(): Promise<void> {
-    await this.#opened?.content.return?.();
+    await Promise.all(this.#opened.map(async ({ content }) => await content.return?.()));
   }
-
-  #open(blob: BlobRef, start: number, end: number): OpenedBlob {
-    const content = this.#read(blob, start, end);
-    const first = content.next();
-    // Heard when it is its turn.
-    first.catch(() => undefined);
-    return { blob, start, end, content, first };
-  }
-
-  async *#read(blob: BlobRef, start: number, end: number): AsyncGenerator<Uint8Array, void, undefined> {
-    const content = await this.#blobs.openRead(blob.digest, { ...this.#options, start, end, size: blob.size });
-    if (content === undefined) throw new NarborError("ERR_DATA_LOSS", `Cannot render: blob ${formatDigest(blob.digest)} is not stored any more`);
-    yield* content;
-  }
-}
-
-/** A blob that follows itself, as a file with holes does in an archive, is there once. */
-function* smallBlobsWithin(plan: RenderPlan, start: number, end: number): Generator<BlobRef, void, undefined> {
-  let position = 0;
-  let before: BlobRef | undefined;
-  for (const segment of plan.segments()) {
-    const length = segmentLength(segment);
-    if (position >= end) return;
-    if (!(segment instanceof Uint8Array) && isSmall(segment) && Math.max(position, start) < Math.min(position + length, end)) {
-      if (before === undefined || !isSameBlob(before, segment)) yield segment;
-      before = segment;
-    }
-    position += length;
-  }
-}
-
-/** Whether a blob is read together with others, or as a stream of its own. */
-function isSmall({ size }: BlobRef): boolean {
-  return size <= SMALL_BLOB_LIMIT;
-}
-
-function isSameBlob(a: BlobRef, b: BlobRef): boolean {
-  return a.size === b.size && equalBytes(a.digest, b.digest);
 }
 
 function wrongSize({ digest, size }: BlobRef, found: number): NarborError {

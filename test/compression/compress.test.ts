@@ -4,15 +4,20 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { brotliDecompressSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 
+import type { StreamPiece } from "../../src/bytes/framed-bytes.ts";
+import { bytesOf } from "../../src/bytes/framed-bytes.ts";
+import { LentMemory } from "../../src/bytes/lent-memory.ts";
 import { BZIP2_BLOCK_BYTES, compressBzip2Sync } from "../../src/compression/bzip2-encoder.ts";
 import { type Codec, CODECS, detectCodec } from "../../src/compression/codec.ts";
 import { compress } from "../../src/compression/compress.ts";
+import { rawFrame } from "../../src/compression/zstd-frame.ts";
+import { compressZstd } from "../../src/compression/zstd.ts";
 import { crc32, crc32ByTable } from "../../src/compression/crc32.ts";
 import { sortRotations } from "../../src/compression/sort-rotations.ts";
 import { workerPoolState } from "../../src/compression/worker-pool.ts";
 import { collect, expectBytes, sampleBytes as randomBytes } from "../helpers/bytes.ts";
 import { eventually, expectReason, within } from "../helpers/promises.ts";
-import { sourceOf, TrackedSource } from "../helpers/tracked-source.ts";
+import { sourceOf, streamOf, TrackedSource } from "../helpers/tracked-source.ts";
 import { narVector } from "../helpers/vectors.ts";
 import { chunked, COMPRESSED_CODECS, type CompressedCodec, decompressed, LARGE } from "./helpers.ts";
 
@@ -82,6 +87,35 @@ describe.for(COMPRESSED_CODECS)("compress() to %s", (codec) => {
     await sleep(300);
     expect(source.taken).toBeLessThanOrEqual(6 * MiB);
     await output.return();
+  });
+});
+
+describe("compress() of pieces that are frames of their own", () => {
+  const chunk = randomBytes(200_000, 8);
+  const frame = rawFrame(chunk);
+  const pieces: readonly StreamPiece[] = [LARGE, { bytes: chunk, frame }, { bytes: LARGE, frame: undefined }, LARGE.subarray(0, 100), { bytes: chunk, frame: undefined }, { bytes: chunk, frame }];
+
+  test.for(CODECS)("gives back all of them, compressed to %s", async (codec) => {
+    const compressed = await collect(compress(streamOf(pieces), codec));
+    expectBytes(codec === "none" ? compressed : await decompressed([compressed], { codec }), Buffer.concat(pieces.map(bytesOf)));
+  });
+
+  test("puts frames where they are, and makes what is missing, each for itself", async () => {
+    const made = await Promise.all([LARGE, LARGE.subarray(0, 100)].map((bytes) => compressZstd(LentMemory.copyOf(bytes), 1)));
+    const expected = [made[0], frame, made[0], made[1], frame, frame] as Uint8Array[];
+    expectBytes(await collect(compress(streamOf(pieces), "zstd", { level: 1 })), Buffer.concat(expected));
+    const without = pieces.map((piece) => (piece instanceof Uint8Array ? piece : { ...piece, frame: undefined }));
+    expectBytes(await collect(compress(streamOf(without), "zstd", { level: 1 })), Buffer.concat(expected));
+  });
+
+  test("gives no whole stream when the source fails after one", async () => {
+    const failure = new Error("the disk is gone");
+    const output: Uint8Array[] = [];
+    const read = async (): Promise<void> => {
+      for await (const bytes of compress(new TrackedSource<StreamPiece>(pieces, { fail: failure }), "zstd")) output.push(bytes);
+    };
+    await expectReason(read(), failure);
+    await expect(decompressed(output, { codec: "zstd" })).rejects.toMatchObject({ code: "ERR_COMPRESSION_INVALID" });
   });
 });
 

@@ -1,8 +1,11 @@
 import { describe, expect, test } from "vitest";
 
 import { LentMemory } from "../../src/bytes/lent-memory.ts";
-import { compressZstd, compressZstdSync, decompressZstd, decompressZstdSync } from "../../src/compression/zstd.ts";
+import { compressZstd, compressZstdSync, decompressZstd, decompressZstdSync, frameZstd, openZstd, ZSTD_ENCODER } from "../../src/compression/zstd.ts";
+import { rawFrame } from "../../src/compression/zstd-frame.ts";
 import { parseZstdFrameHeader } from "../../src/compression/zstd-frames.ts";
+import { blake3 } from "../../src/hash/blake3.ts";
+import { hexes, sampleBytes, textBytes } from "../helpers/bytes.ts";
 import { bomb, BOMB_BYTES, chunked, decompressed, fixture, LARGE, SMALL, smallCompressed } from "./helpers.ts";
 
 describe.for([
@@ -99,4 +102,36 @@ test("compressZstd() leaves the event loop free", async () => {
   await Promise.all(Array.from({ length: 8 }, () => compressZstd(LentMemory.copyOf(LARGE), 15)));
   clearInterval(timer);
   expect(turns).toBeGreaterThan(5);
+});
+
+test("frames are those that ZSTD_ENCODER stands for: with other ones, it is to be increased", () => {
+  const frames = [-5, 1, 3, 19].map((level) => blake3(compressZstdSync(textBytes(700_000, 1), level)));
+  expect([ZSTD_ENCODER, ...hexes(frames)]).toEqual([
+    1,
+    "4149ddb9986c80810dc6b19ed729f2bd3ca972328f75e13128b2544efd98485c",
+    "675266da2c8094e35e0440ca22c7ab8455cb50b4e742ed5e849717974b8266d8",
+    "55d0db2af235041a142061e9acb6cbd6c2b75880f16c4d4aa9b1c0cbced3e757",
+    "1d6d274fa0fc4b6005d7bc8319bc07a5ddfb06efa596d30913770e3fcf116836",
+  ]);
+});
+
+test("frameZstd() gives a frame of any bytes, no longer than one that holds them as they are, and leaves them alone", async () => {
+  for (const bytes of [Buffer.from("x"), SMALL, LARGE, sampleBytes(300_000)]) {
+    const before = Buffer.from(bytes);
+    const frame = await frameZstd(bytes, 1);
+    expect(frame.length).toBeLessThanOrEqual(rawFrame(bytes).length);
+    expect(parseZstdFrameHeader(frame).contentBytes).toBe(bytes.length);
+    expect(Buffer.from(decompressZstdSync(frame, bytes.length)).equals(before)).toBe(true);
+    expect(before.equals(bytes)).toBe(true);
+  }
+});
+
+test("openZstd() leaves its input as it was, in the memory that was lent", async () => {
+  const frame = compressZstdSync(LARGE, 1);
+  const memory = LentMemory.lend(frame.length + 100);
+  memory.bytes.set(frame, 64);
+  memory.narrow(64, 64 + frame.length);
+  expect(Buffer.from(await openZstd(memory, LARGE.length)).equals(LARGE)).toBe(true);
+  expect(Buffer.from(memory.bytes).equals(frame)).toBe(true);
+  memory.release();
 });

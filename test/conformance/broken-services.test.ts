@@ -3,6 +3,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
+import type { FramedBytes } from "../../src/bytes/framed-bytes.ts";
 import type { BlobBlock } from "../../src/castore/blob-block.ts";
 import type { BlobService, SmallBlob } from "../../src/castore/blob-service.ts";
 import type { WrittenBlock } from "../../src/castore/block-writer.ts";
@@ -21,6 +22,8 @@ import type { NarIndex, NarRecord } from "../../src/store/nar-index.ts";
 import type { PathInfoService } from "../../src/store/path-info-service.ts";
 import type { Store, StoreServices } from "../../src/store/store.ts";
 import { collect, collectItems } from "../helpers/bytes.ts";
+import type { ChunkService } from "./content-chunks.ts";
+import { CONTENT_CHUNKS_CASES } from "./content-chunks.ts";
 import type { BlockService } from "./blob-blocks.ts";
 import { BLOB_BLOCKS_CASES } from "./blob-blocks.ts";
 import type { WriterService } from "./block-writer.ts";
@@ -557,6 +560,37 @@ describe("blobBlocksConformance()", () => {
           }
         },
       });
+      return { service: broken, close: () => rest.close(), [Symbol.asyncDispose]: () => rest[Symbol.asyncDispose]() };
+    });
+    expect(failing).toEqual([...mustFail]);
+  });
+});
+
+const CHUNKS_CASE = "readChunks() gives every blob as it is cut everywhere, with no frames but those that compressing its chunks makes";
+const BROKEN_CHUNK_SERVICES: readonly (readonly [what: string, change: (good: ChunkService, ...parameters: Parameters<ChunkService["readChunks"]>) => AsyncIterable<FramedBytes>, mustFail: readonly string[]])[] = [
+  ["gives chunks as one", async function* (good, blob, level, options) {
+    const chunks = await collectItems(good.readChunks(blob, level, options));
+    if (chunks.length > 0) yield { bytes: Buffer.concat(chunks.map(({ bytes }) => bytes)), frame: undefined };
+  }, [CHUNKS_CASE]],
+  ["leaves out the last chunk", async function* (good, blob, level, options) {
+    yield* (await collectItems(good.readChunks(blob, level, options))).slice(0, -1);
+  }, [CHUNKS_CASE]],
+  ["gives frames of another level", async function* (good, blob, _level, options) {
+    yield* good.readChunks(blob, 1, options);
+  }, [CHUNKS_CASE]],
+  ["gives a chunk where there is none", async function* (good, blob, level, options) {
+    if (blob.size === 0) yield { bytes: new Uint8Array(0), frame: undefined };
+    yield* good.readChunks(blob, level, options);
+  }, ["readChunks() gives nothing of a blob without bytes"]],
+  ["gives a blob of another size", (good, blob, level, options) => good.readChunks({ ...blob, size: Math.max(blob.size, 2_000_000) }, level, options), ["readChunks() rejects with ERR_NOT_FOUND when a blob is not stored or is of another size"]],
+];
+
+describe("contentChunksConformance()", () => {
+  test.for(BROKEN_CHUNK_SERVICES)("rejects a service that %s", async ([, change, mustFail]) => {
+    const failing = await failingCases(named(CONTENT_CHUNKS_CASES, mustFail), async () => {
+      const { service, ...rest } = await pick(openPacks(), "blobs")();
+      const good = service as ChunkService;
+      const broken = override<ChunkService>(good, { readChunks: (...parameters) => change(good, ...parameters) });
       return { service: broken, close: () => rest.close(), [Symbol.asyncDispose]: () => rest[Symbol.asyncDispose]() };
     });
     expect(failing).toEqual([...mustFail]);

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { BlobService } from "../../src/castore/blob-service.ts";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
 import type { ImageArchiveOptions, ImageFormat, ImageSummary } from "../../src/image/image-archive.ts";
+import { bytesOf } from "../../src/bytes/framed-bytes.ts";
 import { describeImages, dockerArchive, imageArchiveSize, ociArchive } from "../../src/image/image-archive.ts";
 import type { ImageSource } from "../../src/image/image-source.ts";
 import { closureImage, layersOf } from "../../src/image/image-source.ts";
@@ -48,7 +49,7 @@ async function written(store: Store, image: ImageSource, format: ImageFormat, op
   const rendering = (format === "oci" ? ociArchive : dockerArchive)([image], store, { name: "hello:1", compression: PLAIN, isToBeVerified: () => false, ...options });
   const pieces: Uint8Array[] = [];
   let result = await rendering.next();
-  for (; result.done !== true; result = await rendering.next()) pieces.push(result.value);
+  for (; result.done !== true; result = await rendering.next()) pieces.push(bytesOf(result.value));
   return { archive: Buffer.concat(pieces), summary: result.value };
 }
 

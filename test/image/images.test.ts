@@ -7,6 +7,8 @@ import { findImages, listImageNames } from "../../src/image/image-catalog.ts";
 import type { NamedImages } from "../../src/image/image-record.ts";
 import { importImages } from "../../src/image/import-images.ts";
 import type { ImageFormat } from "../../src/image/image-archive.ts";
+import { bytesOf } from "../../src/bytes/framed-bytes.ts";
+import { mapItems } from "../../src/concurrency/map-items.ts";
 import { dockerArchive, imageArchiveSize, ociArchive } from "../../src/image/image-archive.ts";
 import { importedImage } from "../../src/image/image-source.ts";
 import type { LayerCompression } from "../../src/image/layer-digests.ts";
@@ -46,7 +48,7 @@ const PLAIN: LayerCompression = { codec: "none", level: undefined };
 
 async function exported(store: Store, { name, images }: NamedImages, format: ImageFormat, compression = PLAIN): Promise<Buffer> {
   const sources = await Promise.all(images.map(async (image) => await importedImage(image, store)));
-  const bytes = await collect((format === "oci" ? ociArchive : dockerArchive)(sources, store, { name, compression }));
+  const bytes = await collect(mapItems((format === "oci" ? ociArchive : dockerArchive)(sources, store, { name, compression }), bytesOf));
   if (compression === PLAIN) expect(bytes.length).toBe(await imageArchiveSize(sources, format, name));
   return Buffer.from(bytes);
 }

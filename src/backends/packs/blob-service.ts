@@ -6,15 +6,20 @@ import { HashedContent } from "../../castore/hashed-content.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey, formatDigest, toB3Digest } from "../../castore/digest.ts";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
-import { concatBytes } from "../../bytes/collect.ts";
+import { concatBytes, copyBytes } from "../../bytes/collect.ts";
+import type { FramedBytes, StreamPiece } from "../../bytes/framed-bytes.ts";
+import { bytesOf } from "../../bytes/framed-bytes.ts";
+import { rawFrame } from "../../compression/zstd-frame.ts";
 import { nextTurn } from "../../concurrency/next-turn.ts";
 import { mapConcurrent } from "../../concurrency/map-concurrent.ts";
 import { NarborError } from "../../errors.ts";
 import { blake3, createBlake3 } from "../../hash/blake3.ts";
-import { cutBlob, cutStream, MIN_CHUNK_LENGTH } from "../../hash/fastcdc.ts";
+import { cutBlob, cutStream, isCutBefore, MIN_CHUNK_LENGTH } from "../../hash/fastcdc.ts";
 import { abortable } from "../../concurrency/abortable.ts";
 import { PacksBlockWriter } from "./block-writer.ts";
 import type { ChunkLocation } from "./index-database.ts";
+import { LARGE_CHUNK_BYTES } from "../../store/block-builder.ts";
+import type { BlockCut } from "./pack-format.ts";
 import { BLOCK_HEADER_LENGTH, CHUNK_ROW_LENGTH } from "./pack-format.ts";
 import type { Group } from "./pack-writer.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
@@ -52,6 +57,11 @@ interface WantedChunk {
 interface WantedSplitBlob {
   readonly blob: number;
   readonly pieces: readonly ChunkEntry[];
+}
+
+/** A chunk that was read, and how it lies. */
+interface OpenedChunk extends FramedBytes {
+  readonly cut: BlockCut | undefined;
 }
 
 /** A blob, and where it lies, unless it was cut into chunks or is not here. */
@@ -100,7 +110,7 @@ export class PacksBlobService implements BlobService {
       let isAfterSmall = true;
       for (const { digest, bytes, framing } of blobs) {
         const isSmall = bytes.length <= MIN_CHUNK_LENGTH;
-        if (isSmall) groups.add(this.#core.writer.addChunk(digest, bytes, isAfterSmall ? framing : undefined));
+        if (isSmall) groups.add(this.#core.writer.addChunk(digest, bytes, { framing: isAfterSmall ? framing : undefined, isCut: true }));
         isAfterSmall = isSmall;
       }
     });
@@ -108,7 +118,7 @@ export class PacksBlobService implements BlobService {
       if (bytes.length <= MIN_CHUNK_LENGTH) continue;
       const cut = [...cutBlob(bytes)];
       // One that is a chunk itself has been hashed.
-      if (cut.length === 1) groups.add(this.#core.writer.addChunk(digest, bytes));
+      if (cut.length === 1) groups.add(this.#core.writer.addChunk(digest, bytes, { isCut: true }));
       else addSplitBlob(this.#core, this.#sink, { digest, chunks: cut.map((chunk) => this.#addChunk(chunk, groups)), groups });
       // Larger ones are what fills the way to the disk.
       await this.#core.writer.ready();
@@ -136,8 +146,7 @@ export class PacksBlobService implements BlobService {
 
   async openRead(digest: B3Digest, options?: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined> {
     this.#core.check(options);
-    const location = this.#core.index.chunk(digest);
-    const chunks = location === undefined ? this.#core.index.splitBlob(digest) : [{ digest, length: location.length }];
+    const chunks = this.#chunksOf(digest);
     if (chunks === undefined) return undefined;
     const isWhole = (options?.start ?? 0) === 0 && options?.end === undefined;
     const bytes = this.#read(chunks, options);
@@ -153,6 +162,17 @@ export class PacksBlobService implements BlobService {
       this.#core.check(options);
       yield bytes;
     }
+  }
+
+  async *readChunks({ digest, size }: BlobRef, level: number, options?: CallOptions): AsyncGenerator<FramedBytes, void, undefined> {
+    this.#core.check(options);
+    const chunks = this.#chunksOf(digest);
+    if (chunks === undefined) throw notStored(digest);
+    const found = sumOfLengths(chunks);
+    if (found !== size) throw otherLength({ digest, size }, found);
+    if (size === 0) return;
+    const cut = asCut(mapConcurrent(chunks, CHUNKS_AHEAD, (chunk) => this.#openChunk(chunk, level, options)));
+    yield* chunks.length === 1 ? cut : verified(cut, digest);
   }
 
   async *readBlocks(blobs: Iterable<WantedBlob>, options?: CallOptions): AsyncGenerator<BlobBlock, void, undefined> {
@@ -185,9 +205,9 @@ export class PacksBlobService implements BlobService {
     for (const [index, { digest, size }] of blobs.entries()) {
       const blob = count + index;
       const location = this.#core.index.chunk(digest);
-      const pieces = location === undefined ? this.#core.index.splitBlob(digest) : [{ digest, length: location.length }];
+      const pieces = this.#chunksOf(digest, location);
       if (pieces === undefined) throw notStored(digest);
-      const found = pieces.reduce((sum, { length }) => sum + length, 0);
+      const found = sumOfLengths(pieces);
       if (size !== undefined && size !== found) throw otherLength({ digest, size }, found);
       if (location === undefined) {
         places.push({ blob, pieces });
@@ -265,17 +285,22 @@ export class PacksBlobService implements BlobService {
     return { ...blob, location: this.#core.index.chunk(blob.digest) };
   }
 
+  /** What a blob was cut into, or itself, where it is a chunk; undefined when it is not stored. */
+  #chunksOf(digest: B3Digest, location = this.#core.index.chunk(digest)): readonly ChunkEntry[] | undefined {
+    return location === undefined ? this.#core.index.splitBlob(digest) : [{ digest, length: location.length }];
+  }
+
   #addChunk(bytes: Uint8Array, groups: Set<Group | undefined>): ChunkEntry {
     const entry = { digest: toB3Digest(blake3(bytes)), length: bytes.length };
-    groups.add(this.#core.writer.addChunk(entry.digest, bytes));
+    groups.add(this.#core.writer.addChunk(entry.digest, bytes, { isCut: true }));
     return entry;
   }
 
   async #readWhole({ digest, size, location }: LocatedBlob, options: CallOptions | undefined): Promise<Uint8Array> {
     this.#core.check(options);
-    const chunks = location === undefined ? this.#core.index.splitBlob(digest) : [{ digest, length: location.length }];
+    const chunks = this.#chunksOf(digest, location);
     if (chunks === undefined) throw notStored(digest);
-    const found = chunks.reduce((sum, { length }) => sum + length, 0);
+    const found = sumOfLengths(chunks);
     if (found !== size) throw otherLength({ digest, size }, found);
     if (location !== undefined) return await this.#readAt(location, digest);
     const bytes = concatBytes(await Promise.all(chunks.map((chunk) => this.#readChunk(chunk.digest, options))));
@@ -307,6 +332,19 @@ export class PacksBlobService implements BlobService {
     return await this.#readAt(this.#locateChunk(digest), digest);
   }
 
+  /** The same, and the frame that it lies in. */
+  async #openChunk({ digest, length }: ChunkEntry, level: number, options: CallOptions | undefined): Promise<OpenedChunk> {
+    this.#core.check(options);
+    const location = this.#locateChunk(digest);
+    // Among others in a block, which is read once for all of them.
+    if (length < LARGE_CHUNK_BYTES) return { bytes: await this.#readAt(location, digest), frame: undefined, cut: undefined };
+    const { pack, blockOffset, blockLength, offset } = location;
+    const { header, stored, bytes: block } = await this.#core.files.openBlock(this.#core.packName(pack), blockOffset, blockLength);
+    const bytes = this.#check(block.subarray(offset, offset + length), location, digest);
+    const isFramed = header.count === 1 && header.cut?.level === level;
+    return { bytes, frame: isFramed ? (header.codec === "zstd" ? stored : rawFrame(bytes)) : undefined, cut: header.cut };
+  }
+
   #locateChunk(digest: B3Digest): ChunkLocation {
     const location = this.#core.index.chunk(digest);
     if (location === undefined) throw lost(digest, "it is not in the index");
@@ -316,27 +354,61 @@ export class PacksBlobService implements BlobService {
   async #readAt(location: ChunkLocation, digest: B3Digest): Promise<Uint8Array> {
     const { pack, blockOffset, blockLength, offset, length } = location;
     const block = await this.#core.files.readBlock(this.#core.packName(pack), blockOffset, blockLength);
-    const bytes = block.subarray(offset, offset + length);
+    return this.#check(block.subarray(offset, offset + length), location, digest);
+  }
+
+  #check(bytes: Uint8Array, { pack }: ChunkLocation, digest: B3Digest): Uint8Array {
     if (!equalBytes(blake3(bytes), digest)) throw lost(digest, `its bytes in pack "${this.#core.packName(pack)}" are not those that were stored`);
     return bytes;
   }
 }
 
-/** The same pieces, the last of them held back until all together have that digest. */
-async function* verified(pieces: AsyncIterable<Uint8Array>, digest: B3Digest): AsyncGenerator<Uint8Array, void, undefined> {
-  const hasher = createBlake3();
-  let held: Uint8Array | undefined;
+/**
+ * Chunks of a blob, in its order, as it is cut everywhere: as they lie, up to one of which it is not known that it is one. Whoever sent it may have cut the blob in
+ * other places, or put it together from pieces of others.
+ */
+async function* asCut(chunks: AsyncGenerator<OpenedChunk, void, undefined>): AsyncGenerator<FramedBytes, void, undefined> {
   try {
-    for await (const bytes of pieces) {
+    let [chunk, next] = [await chunks.next(), await chunks.next()];
+    for (; chunk.done !== true; [chunk, next] = [next, await chunks.next()]) {
+      const { bytes, frame, cut } = chunk.value;
+      const behind = next.done === true ? undefined : next.value.bytes[0];
+      const isCut = (cut !== undefined || bytes.length <= MIN_CHUNK_LENGTH) && (behind === undefined || isCutBefore(bytes, behind));
+      if (!isCut) return yield* cutAnew([chunk, next].flatMap(({ value }) => value?.bytes ?? []), chunks);
+      yield { bytes, frame };
+    }
+  } finally {
+    await chunks.return();
+  }
+}
+
+async function* cutAnew(first: readonly Uint8Array[], others: AsyncIterable<OpenedChunk>): AsyncGenerator<FramedBytes, void, undefined> {
+  async function* all(): AsyncGenerator<Uint8Array, void, undefined> {
+    yield* first;
+    for await (const { bytes } of others) yield bytes;
+  }
+  for await (const bytes of cutStream(all())) yield { bytes: copyBytes(bytes), frame: undefined };
+}
+
+/** The same pieces, the last of them held back until all together have that digest. */
+async function* verified<T extends StreamPiece>(pieces: AsyncIterable<T>, digest: B3Digest): AsyncGenerator<T, void, undefined> {
+  const hasher = createBlake3();
+  let held: T | undefined;
+  try {
+    for await (const piece of pieces) {
       if (held !== undefined) yield held;
-      hasher.update(bytes);
-      held = bytes;
+      hasher.update(bytesOf(piece));
+      held = piece;
     }
     if (!equalBytes(hasher.digest(), digest)) throw otherBlob(digest);
     if (held !== undefined) yield held;
   } finally {
     hasher.discard();
   }
+}
+
+function sumOfLengths(chunks: readonly ChunkEntry[]): number {
+  return chunks.reduce((sum, { length }) => sum + length, 0);
 }
 
 function notStored(digest: B3Digest): NarborError {

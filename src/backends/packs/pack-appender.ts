@@ -25,6 +25,8 @@ export interface NewBlock {
   readonly raw: LentMemory;
   readonly chunks: readonly ChunkEntry[];
   readonly records: readonly StoreRecord[];
+  /** See `ChunkOrigin`. */
+  readonly isCut?: boolean;
 }
 
 /** A block of chunks as it is to lie in a pack. */
@@ -193,10 +195,12 @@ export class PackAppender {
     const parts: Uint8Array[] = [];
     const written: IndexedBlock[] = [];
     let offset = pack.end;
-    for (const [index, { kind, chunks, records, rawLength }] of blocks.entries()) {
+    for (const [index, { kind, chunks, records, isCut, rawLength }] of blocks.entries()) {
       const stored = allStored[index] as Uint8Array;
       const codec = stored.length < rawLength ? "zstd" : "stored";
-      const header = encodeBlockHeader({ kind, codec, count: chunks.length + records.length, rawLength }, chunks, stored);
+      const level = this.#compression === "none" ? undefined : this.#compression;
+      const cut = isCut === true ? { level } : undefined;
+      const header = encodeBlockHeader({ kind, codec, count: chunks.length + records.length, cut, rawLength }, chunks, stored);
       const length = header.length + stored.length;
       parts.push(header, stored);
       written.push({ pack: pack.id, offset, length, chunks, records });

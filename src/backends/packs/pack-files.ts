@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import { LentMemory } from "../../bytes/lent-memory.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
-import { decompressZstd } from "../../compression/zstd.ts";
+import { decompressZstd, openZstd } from "../../compression/zstd.ts";
 import { NarborError } from "../../errors.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import type { BlockHeader } from "./pack-format.ts";
@@ -116,6 +116,17 @@ export class PackFiles implements AsyncDisposable {
     return { header, stored };
   }
 
+  /** A block's bytes before compression, not verified, and what it is: as it lies in the pack, where that is a frame. @throws as `readBlock` */
+  async openBlock(name: string, offset: number, length: number): Promise<StoredBlock & { readonly bytes: Uint8Array }> {
+    const memory = LentMemory.lend(length);
+    const { header, stored } = await this.#readStored(name, offset, memory.bytes);
+    if (!checkBlockHeader(memory.bytes.subarray(0, length - header.storedLength))) throw damaged(name, offset, "its header is damaged");
+    if (header.codec === "stored") return { header, stored, bytes: checkStored(name, offset, header, stored) };
+    memory.narrow(length - header.storedLength, length);
+    const bytes = await decompressStored(name, offset, openZstd(memory, header.rawLength));
+    return { header, stored: memory.bytes, bytes };
+  }
+
   /** A block's table, verified, without what is in the block. @throws NarborError ERR_DATA_LOSS */
   async readTable(name: string, offset: number, length: number): Promise<BlockTable> {
     let bytes = await this.#read(name, offset, Math.min(length, TABLE_READ_BYTES));
@@ -134,7 +145,7 @@ export class PackFiles implements AsyncDisposable {
     // Those are kept where they are.
     if (header.codec === "stored") return checkStored(name, offset, header, stored);
     memory.narrow(length - header.storedLength, length);
-    return await decompressStored(name, offset, header, memory);
+    return await decompressStored(name, offset, decompressZstd(memory, header.rawLength));
   }
 
   /** @param bytes memory for the whole block */
@@ -171,7 +182,7 @@ export class PackFiles implements AsyncDisposable {
   async decode(name: string, block: ScannedBlock & { type: "block" }): Promise<Uint8Array> {
     const { offset, header, stored } = block;
     if (header.codec === "stored") return checkStored(name, offset, header, stored);
-    return await decompressStored(name, offset, header, LentMemory.copyOf(stored));
+    return await decompressStored(name, offset, decompressZstd(LentMemory.copyOf(stored), header.rawLength));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -277,10 +288,9 @@ function checkStored(name: string, offset: number, header: BlockHeader, stored: 
   return stored;
 }
 
-/** @param stored is given back */
-async function decompressStored(name: string, offset: number, header: BlockHeader, stored: LentMemory): Promise<Uint8Array> {
+async function decompressStored(name: string, offset: number, decompressing: Promise<Uint8Array>): Promise<Uint8Array> {
   try {
-    return await decompressZstd(stored, header.rawLength);
+    return await decompressing;
   } catch (error) {
     throw damaged(name, offset, "it cannot be decompressed", error);
   }

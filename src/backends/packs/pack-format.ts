@@ -7,6 +7,7 @@ import { blake3 } from "../../hash/blake3.ts";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
 import { DIGEST_LENGTH, toB3Digest } from "../../castore/digest.ts";
+import { ZSTD_ENCODER } from "../../compression/zstd.ts";
 
 /** First bytes of a pack file: "narborpk", the version, four zeros. */
 export const PACK_HEADER = new Uint8Array(Buffer.concat([Buffer.from("narborpk"), Buffer.from([1, 0, 0, 0, 0, 0, 0, 0])]));
@@ -22,10 +23,15 @@ export const BLOCK_MAGIC = new Uint8Array(Buffer.from("NBLK"));
 
 const KIND_OFFSET = 4;
 const CODEC_OFFSET = 5;
+const LEVEL_OFFSET = 6;
+const CUT_OFFSET = 7;
 const COUNT_OFFSET = 8;
 const RAW_LENGTH_OFFSET = 12;
 const STORED_LENGTH_OFFSET = 16;
 const STORED_DIGEST_OFFSET = 20;
+const CUT_BIT = 1;
+/** Above that. */
+const ENCODER_SHIFT = 1;
 const CHECK_OFFSET = 52;
 const CHECK_LENGTH = 12;
 
@@ -40,11 +46,19 @@ export type BlockCodec = "stored" | "zstd";
 const KIND_NUMBER = { chunks: 1, records: 2 } as const;
 const CODEC_NUMBER = { stored: 0, zstd: 1 } as const;
 
+/** Of a chunk that was cut here, as blobs are cut everywhere: there is no place in it where a blob would be cut. */
+export interface BlockCut {
+  /** Level at which zstd was asked for a frame of it; undefined when it was not asked, or an encoder that makes other frames. The chunk is stored where the frame was not shorter. */
+  readonly level: number | undefined;
+}
+
 export interface BlockHeader {
   readonly kind: BlockKind;
   readonly codec: BlockCodec;
   /** Chunks in the table, or records. */
   readonly count: number;
+  /** Of a block that is one chunk, where that was cut here. */
+  readonly cut: BlockCut | undefined;
   /** Bytes before compression. */
   readonly rawLength: number;
   /** Bytes as they lie in the pack. */
@@ -65,7 +79,7 @@ export function blockLength(header: BlockHeader): number {
 
 /** A block's header and table, ready to be followed by `stored`. The chunks' digests are those of their bytes. */
 export function encodeBlockHeader(
-  block: { readonly kind: BlockKind; readonly codec: BlockCodec; readonly count: number; readonly rawLength: number },
+  block: Pick<BlockHeader, "kind" | "codec" | "count" | "cut" | "rawLength">,
   chunks: readonly ChunkEntry[],
   stored: Uint8Array,
 ): Uint8Array {
@@ -74,6 +88,7 @@ export function encodeBlockHeader(
   bytes.set(BLOCK_MAGIC);
   bytes[KIND_OFFSET] = KIND_NUMBER[block.kind];
   bytes[CODEC_OFFSET] = CODEC_NUMBER[block.codec];
+  writeCut(view, block.cut);
   view.setUint32(COUNT_OFFSET, block.count, true);
   view.setUint32(RAW_LENGTH_OFFSET, block.rawLength, true);
   view.setUint32(STORED_LENGTH_OFFSET, stored.length, true);
@@ -103,6 +118,7 @@ export function decodeBlockHeader(bytes: Uint8Array): BlockHeader | undefined {
     kind,
     codec,
     count: view.getUint32(COUNT_OFFSET, true),
+    cut: readCut(view),
     rawLength,
     storedLength,
     storedDigest: copyBytes(bytes.subarray(STORED_DIGEST_OFFSET, STORED_DIGEST_OFFSET + DIGEST_LENGTH)),
@@ -124,6 +140,20 @@ export function decodeChunkTable(header: BlockHeader, headerAndTable: Uint8Array
     chunks.push(length >= FRAMING_BIT ? { digest, length: length - FRAMING_BIT, isFraming: true } : { digest, length });
   }
   return chunks;
+}
+
+function writeCut(view: DataView, cut: BlockCut | undefined): void {
+  if (cut === undefined) return;
+  // What has no room is as good as not known.
+  const level = cut.level !== undefined && cut.level === (cut.level << 24) >> 24 ? cut.level : undefined;
+  view.setInt8(LEVEL_OFFSET, level ?? 0);
+  view.setUint8(CUT_OFFSET, CUT_BIT | (level === undefined ? 0 : ZSTD_ENCODER << ENCODER_SHIFT));
+}
+
+function readCut(view: DataView): BlockCut | undefined {
+  const bits = view.getUint8(CUT_OFFSET);
+  if ((bits & CUT_BIT) === 0) return undefined;
+  return { level: bits >> ENCODER_SHIFT === ZSTD_ENCODER ? view.getInt8(LEVEL_OFFSET) : undefined };
 }
 
 /** Twelve bytes of the BLAKE3 over everything else in the header and the table. */

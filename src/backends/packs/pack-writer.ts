@@ -28,6 +28,14 @@ const GROUP_ROWS = 4096;
 /** Chunks that go into the index before the event loop has a turn: three milliseconds. */
 const ROWS_PER_TURN = 1024;
 
+/** Where a chunk comes from. */
+export interface ChunkOrigin {
+  /** What stands in an archive between the chunk that came before, of those that are not empty, and this one. */
+  readonly framing?: Uint8Array | undefined;
+  /** Whether it was cut here, and not by someone else who may cut in other places. @default false */
+  readonly isCut?: boolean;
+}
+
 /** What becomes durable together. */
 export interface Group {
   /** Resolves when everything in the group is durable and in the index. */
@@ -83,10 +91,8 @@ export class PackWriter implements AsyncDisposable {
 
   /**
    * Write a chunk unless it is there or on its way. Undefined when it is durable already. The bytes are copied.
-   *
-   * @param framing what stands in an archive between the chunk that came before, of those that are not empty, and this one
    */
-  addChunk(digest: B3Digest, bytes: Uint8Array, framing?: Uint8Array): Group | undefined {
+  addChunk(digest: B3Digest, bytes: Uint8Array, { framing, isCut = false }: ChunkOrigin = {}): Group | undefined {
     this.#checkOpen();
     const key = digestKey(digest);
     const pending = this.#pendingChunks.get(key);
@@ -97,7 +103,7 @@ export class PackWriter implements AsyncDisposable {
     const group = this.#claim(key);
     const entry = { digest: toB3Digest(copyBytes(digest)), length: bytes.length };
     if (bytes.length >= LARGE_CHUNK_BYTES) {
-      group.blocks.push(this.#appender.append({ kind: "chunks", raw: LentMemory.copyOf(bytes), chunks: [entry], records: [] }));
+      group.blocks.push(this.#appender.append({ kind: "chunks", raw: LentMemory.copyOf(bytes), chunks: [entry], records: [], isCut }));
       this.#openBlock.skip();
     } else {
       if (this.#openBlock.isFullFor(bytes.length, framing)) this.#sealChunks();
@@ -136,7 +142,7 @@ export class PackWriter implements AsyncDisposable {
     for (const { digest, length, isFraming } of chunks) {
       const bytes = content.subarray(offset, offset + length);
       offset += length;
-      if (isFraming !== true) groups.push(this.addChunk(digest, bytes, framing));
+      if (isFraming !== true) groups.push(this.addChunk(digest, bytes, { framing }));
       framing = isFraming === true ? bytes : undefined;
     }
     return groups;
