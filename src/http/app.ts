@@ -14,7 +14,8 @@ import { getImages, putImages } from "./images.ts";
 import { getCastoreNar, getNarFile } from "./nar-download.ts";
 import { parseNarFileName } from "./nar-file-name.ts";
 import { putNar } from "./nar-upload.ts";
-import { getListing, getNarInfo, putListing, putNarInfo, readEncoded } from "./narinfo.ts";
+import type { NarInfoServices } from "./narinfo.ts";
+import { getListing, getNarInfo, NarInfoTexts, putListing, putNarInfo, readEncoded } from "./narinfo.ts";
 import { indexPage } from "./pages.ts";
 import { NarPlans } from "../render/nar-plans.ts";
 
@@ -54,11 +55,12 @@ export function createApp(options: AppOptions): App {
   const { maxUploads = DEFAULT_MAX_UPLOADS } = options;
   const uploads = { limit: pLimit(maxUploads), sharedBytes: new Semaphore(Math.max(UPLOAD_BYTES, maxUploads * UPLOAD_BYTES_EACH)) };
   const plans = new NarPlans(options.store);
+  const narInfos = { store: options.store, plans: options.narCompression === "none" ? undefined : plans, texts: new NarInfoTexts() };
   return async (request) => {
     switch (request.method) {
       case "GET":
       case "HEAD":
-        return await read(request, options, plans);
+        return await read(request, options, plans, narInfos);
       case "PUT":
         checkWrite(request, options);
         return await write(request, options, uploads);
@@ -68,13 +70,13 @@ export function createApp(options: AppOptions): App {
   };
 }
 
-async function read(request: HttpRequest, { store, allowWrites, priority, narCompression }: AppOptions, plans: NarPlans): Promise<HttpAnswer> {
+async function read(request: HttpRequest, { store, allowWrites, priority }: AppOptions, plans: NarPlans, narInfos: NarInfoServices): Promise<HttpAnswer> {
   const { path } = request;
   if (path === "nix-cache-info") {
     return { status: 200, headers: { "content-type": "text/x-nix-cache-info" }, body: formatNixCacheInfo({ storeDir: STORE_DIR, wantMassQuery: true, priority }) };
   }
   const narInfoHash = hashPartOf(path, ".narinfo");
-  if (narInfoHash !== undefined) return await getNarInfo(request, narInfoHash, store, narCompression === "none" ? undefined : plans);
+  if (narInfoHash !== undefined) return await getNarInfo(request, narInfoHash, narInfos);
   const narFile = parseNarFileName(path);
   if (narFile !== undefined) return await getNarFile(request, narFile, store, plans);
   const [, entry] = /^nar\/(?:snix|tvix)-castore\/([^/]+)$/.exec(path) ?? [];

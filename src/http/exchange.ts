@@ -84,9 +84,8 @@ export async function writeAnswer(response: ServerResponse, answer: HttpAnswer, 
     return;
   }
   if (typeof body === "string" || body instanceof Uint8Array) {
-    const bytes = Buffer.from(body);
-    response.writeHead(status, { "content-length": bytes.length, ...headers });
-    response.end(isHead ? undefined : bytes);
+    response.writeHead(status, { "content-length": Buffer.byteLength(body), ...headers });
+    response.end(isHead ? undefined : body);
     return;
   }
   response.writeHead(status, headers);

@@ -26,22 +26,47 @@ import { FRAMED_SUFFIX, narUrl, parseNarFileName } from "./nar-file-name.ts";
 const NARINFO_LIMIT = 2 * 1024 * 1024;
 /** A listing is made from the tree when it is asked for; what a client sends is read to its end and let go. */
 const LISTING_LIMIT = 512 * 1024 * 1024;
+/** So long no one looks whether a path's NAR is still here: as for the plans of NARs. */
+const TEXT_MILLISECONDS = 60_000;
 
 export interface NarInfoPolicy {
   /** Refuse a path whose references are not here. */
   readonly requireReferences: boolean;
 }
 
-/**
- * `GET` and `HEAD` of `<hash>.narinfo`: what is known of the path, with our own URL.
- *
- * @param plans where NARs are to be served in frames
- */
-export async function getNarInfo(request: HttpRequest, hashPart: string, store: Store, plans: NarPlans | undefined): Promise<HttpAnswer> {
-  const pathInfo = await findPathInfo(request, hashPart, store);
-  await checkNarIsKnown(pathInfo, store, request);
-  const served = await servedNar(pathInfo, plans, request);
-  return { status: 200, headers: { "content-type": "text/x-nix-narinfo" }, body: formatNarInfo(narInfoFromPathInfo(pathInfo, served)) };
+/** Texts of narinfos that were given out, for as long as the store gives the same object for a path. */
+export class NarInfoTexts {
+  readonly #texts = new WeakMap<PathInfo, { readonly text: string; readonly madeAt: number }>();
+
+  get(pathInfo: PathInfo): string | undefined {
+    const kept = this.#texts.get(pathInfo);
+    return kept !== undefined && performance.now() - kept.madeAt < TEXT_MILLISECONDS ? kept.text : undefined;
+  }
+
+  keep(pathInfo: PathInfo, text: string): void {
+    this.#texts.set(pathInfo, { text, madeAt: performance.now() });
+  }
+}
+
+export interface NarInfoServices {
+  readonly store: Store;
+  /** Where NARs are to be served in frames. */
+  readonly plans: NarPlans | undefined;
+  readonly texts: NarInfoTexts;
+}
+
+/** `GET` and `HEAD` of `<hash>.narinfo`: what is known of the path, with our own URL. */
+export async function getNarInfo(request: HttpRequest, hashPart: string, { store, plans, texts }: NarInfoServices): Promise<HttpAnswer> {
+  const pathInfo = await store.pathInfos.get(parseStorePathHashPart(hashPart), { signal: request.signal });
+  // Most of what is asked for is not here, and an error takes a tenth of the time.
+  if (pathInfo === undefined) return textAnswer(404, `${noPath(hashPart)}\n`);
+  let text = texts.get(pathInfo);
+  if (text === undefined) {
+    await checkNarIsKnown(pathInfo, store, request);
+    text = formatNarInfo(narInfoFromPathInfo(pathInfo, await servedNar(pathInfo, plans, request)));
+    texts.keep(pathInfo, text);
+  }
+  return { status: 200, headers: { "content-type": "text/x-nix-narinfo" }, body: text };
 }
 
 /** In frames where there are some, which are a third of the bytes and cost nothing. */
@@ -109,8 +134,12 @@ export async function readEncoded(request: HttpRequest, limit: number, what: str
 async function findPathInfo(request: HttpRequest, hashPart: string, store: Store): Promise<PathInfo> {
   const { signal } = request;
   const pathInfo = await store.pathInfos.get(parseStorePathHashPart(hashPart), { signal });
-  if (pathInfo === undefined) throw new NarborError("ERR_NOT_FOUND", `There is no path ${hashPart} here`);
+  if (pathInfo === undefined) throw new NarborError("ERR_NOT_FOUND", noPath(hashPart));
   return pathInfo;
+}
+
+function noPath(hashPart: string): string {
+  return `There is no path ${hashPart} here`;
 }
 
 /**

@@ -35,6 +35,7 @@ const DEFAULT_IDLE_MILLISECONDS = 60_000;
 const KEEP_ALIVE_MILLISECONDS = 100_000;
 /** How long a server that stops waits for a request whose head has not come. */
 const HALF_A_HEAD_MILLISECONDS = 1000;
+const NO_QUERY = new URLSearchParams();
 /** How often clients are looked for that are in the middle of a request's head. */
 const MAX_CHECKING_MILLISECONDS = 5_000;
 
@@ -49,11 +50,13 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   const server = createServer(timeouts, (request, response) => {
     const { socket } = request;
     underway.set(socket, (underway.get(socket) ?? 0) + 1);
+    const gone = new AbortController();
     response.on("close", () => {
       if (!socket.destroyed) underway.set(socket, (underway.get(socket) ?? 1) - 1);
+      if (!response.writableFinished) gone.abort(new NarborError("ERR_UNAVAILABLE", "The client has gone"));
     });
     if (stopping) response.setHeader("connection", "close");
-    void answerRequest(request, response, options, idleMilliseconds).finally(() => finishRequest(request, response, refused, idleMilliseconds));
+    void answerRequest(request, response, gone.signal, options, idleMilliseconds).finally(() => finishRequest(request, response, refused, idleMilliseconds));
   });
   server.on("connection", (connection: Socket) => {
     underway.set(connection, 0);
@@ -107,11 +110,8 @@ function divertHttp2(server: Server, onHttp2: (connection: Socket) => void, idle
   return undecided;
 }
 
-async function answerRequest(request: IncomingMessage, response: ServerResponse, options: HttpServerOptions, idleMilliseconds: number): Promise<void> {
-  const gone = new AbortController();
-  response.on("close", () => {
-    if (!response.writableFinished) gone.abort(new NarborError("ERR_UNAVAILABLE", "The client has gone"));
-  });
+/** @param gone fires when the client has gone */
+async function answerRequest(request: IncomingMessage, response: ServerResponse, gone: AbortSignal, options: HttpServerOptions, idleMilliseconds: number): Promise<void> {
   const isHead = request.method === "HEAD";
   try {
     const url = parseTarget(request.url ?? "/");
@@ -120,14 +120,14 @@ async function answerRequest(request: IncomingMessage, response: ServerResponse,
       path: url.path,
       query: url.query,
       headers: request.headers,
-      signal: gone.signal,
+      signal: gone,
       body: readBody(request, idleMilliseconds),
     });
     await writeAnswer(response, answer, isHead, idleMilliseconds);
   } catch (error) {
     const { status, message } = toHttpError(error);
     // A body that we break off is our fault, whatever broke it.
-    if ((status >= 500 || response.headersSent) && !gone.signal.aborted) options.onFault?.(`${request.method} ${request.url}`, error);
+    if ((status >= 500 || response.headersSent) && !gone.aborted) options.onFault?.(`${request.method} ${request.url}`, error);
     // A client that went quiet in the middle of a body cannot be asked anything more on that connection.
     const headers = status === 408 ? { connection: "close" } : {};
     if (!response.headersSent && !response.destroyed) await writeAnswer(response, textAnswer(status, message, headers), isHead, idleMilliseconds);
@@ -159,9 +159,11 @@ function finishRequest(request: IncomingMessage, response: ServerResponse, refus
 
 function parseTarget(target: string): { readonly path: string; readonly query: URLSearchParams } {
   // A proxy's client names the whole URL; what is meant is the path.
-  const [path = "", ...query] = target.replace(/^https?:\/\/[^/?]*/i, "").split("?");
+  const local = target.startsWith("/") ? target : target.replace(/^https?:\/\/[^/?]*/i, "");
+  const queryStart = local.indexOf("?");
+  const path = queryStart === -1 ? local : local.slice(0, queryStart);
   try {
-    return { path: decodeURIComponent(path).replace(/^\/+/, ""), query: new URLSearchParams(query.join("?")) };
+    return { path: decodeURIComponent(path).replace(/^\/+/, ""), query: queryStart === -1 ? NO_QUERY : new URLSearchParams(local.slice(queryStart + 1)) };
   } catch {
     throw new NarborError("ERR_INVALID", "Cannot read the URL: bad percent-encoding");
   }

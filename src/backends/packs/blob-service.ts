@@ -88,9 +88,7 @@ export class PacksBlobService implements BlobService {
         await nextTurn();
         this.#core.check(options);
       }
-      this.#core.index.lookUp(() => {
-        for (const digest of digests.slice(offset, offset + LOOKUPS_PER_TURN)) if (!this.#core.index.hasBlob(digest)) missing.set(digestKey(digest), digest);
-      });
+      for (const digest of digests.slice(offset, offset + LOOKUPS_PER_TURN)) if (!this.#core.index.hasBlob(digest)) missing.set(digestKey(digest), digest);
     }
     return [...missing.values()];
   }
@@ -106,14 +104,12 @@ export class PacksBlobService implements BlobService {
     this.#core.check(options);
     this.#sink.check();
     const groups = new Set<Group | undefined>();
-    this.#core.index.lookUp(() => {
-      let isAfterSmall = true;
-      for (const { digest, bytes, framing } of blobs) {
-        const isSmall = bytes.length <= MIN_CHUNK_LENGTH;
-        if (isSmall) groups.add(this.#core.writer.addChunk(digest, bytes, { framing: isAfterSmall ? framing : undefined, isCut: true }));
-        isAfterSmall = isSmall;
-      }
-    });
+    let isAfterSmall = true;
+    for (const { digest, bytes, framing } of blobs) {
+      const isSmall = bytes.length <= MIN_CHUNK_LENGTH;
+      if (isSmall) groups.add(this.#core.writer.addChunk(digest, bytes, { framing: isAfterSmall ? framing : undefined, isCut: true }));
+      isAfterSmall = isSmall;
+    }
     for (const { digest, bytes } of blobs) {
       if (bytes.length <= MIN_CHUNK_LENGTH) continue;
       const cut = [...cutBlob(bytes)];
@@ -186,7 +182,7 @@ export class PacksBlobService implements BlobService {
         group.push(next.value);
       }
       if (group.length === 0) return;
-      const places = await this.#core.inTurn(() => this.#core.index.lookUp(() => this.#findWanted(group, count)), options);
+      const places = await this.#core.inTurn(() => this.#findWanted(group, count), options);
       for (const wanted of this.#wantedBlocks(places)) {
         this.#core.check(options);
         yield await this.#readWanted(wanted);
@@ -274,7 +270,7 @@ export class PacksBlobService implements BlobService {
         for (let next = iterator.next(); next.done !== true; next = iterator.next()) if (group.push(next.value) === BLOBS_PER_LOOKUP) break;
         if (group.length === 0) return;
         this.#core.check(undefined);
-        yield* this.#core.index.lookUp(() => group.map((blob) => this.#locate(blob)));
+        yield* group.map((blob) => this.#locate(blob));
       }
     } finally {
       iterator.return?.();

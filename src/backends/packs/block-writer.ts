@@ -75,11 +75,10 @@ export class PacksBlockWriter implements BlockWriter {
 
   /** What is there already, but not as a chunk, since it was cut itself, becomes one. */
   async #add(block: VerifiedBlock): Promise<readonly (Group | undefined)[]> {
-    const { index, writer } = this.#core;
-    const group = index.lookUp(() => writer.addBlock(block));
+    const { writer } = this.#core;
+    const group = writer.addBlock(block);
     if (group !== undefined) return [group];
-    const bytes = await block.open();
-    return index.lookUp(() => writer.addChunks(block.chunks, bytes));
+    return writer.addChunks(block.chunks, await block.open());
   }
 
   async #readKnown(chunks: readonly ChunkEntry[], options: CallOptions | undefined): Promise<Uint8Array> {

@@ -73,7 +73,7 @@ export class PacksDirectoryService implements DirectoryService {
     for await (const run of spool.runs()) {
       this.#core.check(options);
       const messages = [...run];
-      const unknown = this.#core.index.lookUp(() => messages.filter((_, position) => !this.#core.index.hasDirectory(digests.at(looked + position))));
+      const unknown = messages.filter((_, position) => !this.#core.index.hasDirectory(digests.at(looked + position)));
       looked += messages.length;
       for (const message of unknown) {
         if (written++ % WRITES_PER_TURN === WRITES_PER_TURN - 1) {

@@ -161,7 +161,7 @@ DROP TABLE nars;
 export class IndexDatabase implements Disposable {
   readonly #database: Database.Database;
   readonly #statements;
-  readonly #lookUp: Database.Transaction<(work: () => unknown) => unknown>;
+  readonly #snapshot: Snapshot;
   #computedPuts = 0;
 
   /** @throws NarborError ERR_READ_ONLY, ERR_STORE, ERR_NO_SPACE */
@@ -175,21 +175,13 @@ export class IndexDatabase implements Disposable {
       // By default the log is emptied after a thousand pages, which a single import writes several times over, the same ones each time.
       database.pragma("wal_autocheckpoint = 2048");
       prepareTables(database);
-      this.#statements = prepareStatements(database);
+      this.#snapshot = new Snapshot(database);
+      this.#statements = prepareStatements(database, this.#snapshot);
     } catch (error) {
       database?.close();
       throw toStoreError(`Cannot open the index "${file}"`, error);
     }
     this.#database = database;
-    this.#lookUp = database.transaction((work: () => unknown) => work());
-  }
-
-  /**
-   * Look many things up in one turn: alone, each look takes SQLite's locks and gives them back, which is three quarters of its time.
-   * `work` must not write to the index.
-   */
-  lookUp<T>(work: () => T): T {
-    return reading(() => this.#lookUp.deferred(work)) as T;
   }
 
   chunk(digest: B3Digest): ChunkLocation | undefined {
@@ -333,7 +325,7 @@ export class IndexDatabase implements Disposable {
   packId(name: string): number {
     const known = this.#statements.getPackId.get(name);
     if (known !== undefined) return known.id;
-    this.#statements.addPack.run(name);
+    this.#transaction(() => void this.#statements.addPack.run(name));
     return (this.#statements.getPackId.get(name) as { id: number }).id;
   }
 
@@ -365,7 +357,7 @@ export class IndexDatabase implements Disposable {
 
   /** All directories, for a check of the whole store. */
   allDirectories(): Iterable<{ readonly digest: Uint8Array; readonly message: Uint8Array }> {
-    return iterating(this.#statements.allDirectories.iterate());
+    return this.#snapshot.iterate(this.#statements.allDirectories);
   }
 
   /**
@@ -373,6 +365,8 @@ export class IndexDatabase implements Disposable {
    */
   beginCheck(): ChunkCheck {
     const database = this.#database;
+    const snapshot = this.#snapshot;
+    snapshot.end();
     database.exec(`
       CREATE TEMP TABLE seen_chunks (digest BLOB PRIMARY KEY) WITHOUT ROWID;
       CREATE TEMP TABLE checked_packs AS SELECT id, indexed_bytes FROM packs;
@@ -390,9 +384,10 @@ export class IndexDatabase implements Disposable {
         for (const { digest, offset } of chunks) mark.run(digest, pack, blockOffset, offset);
       }),
       *unseenChunks() {
-        for (const digest of iterating(unseen.iterate())) yield toB3Digest(digest);
+        for (const digest of snapshot.iterate(unseen)) yield toB3Digest(digest);
       },
       [Symbol.dispose]: () => {
+        snapshot.end();
         database.exec("DROP TABLE seen_chunks; DROP TABLE checked_packs");
       },
     };
@@ -437,10 +432,12 @@ export class IndexDatabase implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#snapshot.end();
     this.#database.close();
   }
 
   #transaction(work: () => void): void {
+    this.#snapshot.end();
     try {
       this.#database.transaction(work).immediate();
     } catch (error) {
@@ -525,6 +522,62 @@ function prepareTables(database: Database.Database): void {
 }
 
 /** A damaged page shows when it is read. */
+/**
+ * What the index shows to whoever looks several things up for one event, up to the next: alone, each look takes SQLite's locks and gives them back, which is
+ * three quarters of its time. No longer than that, since the next event may be someone who has heard of what another process has written.
+ */
+class Snapshot {
+  readonly #database: Database.Database;
+  readonly #begin: Database.Statement<[]>;
+  readonly #rollback: Database.Statement<[]>;
+  #state: "none" | "looked" | "open" = "none";
+  /** Statements that are being read row by row: as long as there are some, nothing can be begun or ended, and looks take no locks. */
+  #iterations = 0;
+  // When this event's promises have been followed up.
+  readonly #endLater = (): void => process.nextTick(this.#endNow);
+  readonly #endNow = (): void => this.end();
+
+  constructor(database: Database.Database) {
+    this.#database = database;
+    this.#begin = database.prepare("BEGIN");
+    this.#rollback = database.prepare("ROLLBACK");
+  }
+
+  /** Before something is looked up. The first look is alone, most likely. */
+  take(): void {
+    if (this.#state === "none") {
+      this.#state = "looked";
+      queueMicrotask(this.#endLater);
+      return;
+    }
+    // In a transaction, it is what that has written so far.
+    if (this.#state === "open" || this.#iterations > 0 || this.#database.inTransaction) return;
+    this.#begin.run();
+    this.#state = "open";
+  }
+
+  /** Before something is written: of what others have written since it was taken, SQLite would refuse to go on from it. */
+  end(): void {
+    const wasOpen = this.#state === "open";
+    this.#state = "none";
+    // Nothing was written. To commit it fails where a page is damaged, of which whoever met that has heard; after some faults SQLite has ended it.
+    if (wasOpen && this.#database.inTransaction) this.#rollback.run();
+  }
+
+  /** The rows of a statement, however long it takes. */
+  *iterate<Row>(statement: Database.Statement<[], Row>): Generator<Row, void, undefined> {
+    this.end();
+    const iterator = reading(() => statement.iterate());
+    this.#iterations++;
+    try {
+      for (let result = reading(() => iterator.next()); result.done !== true; result = reading(() => iterator.next())) yield result.value;
+    } finally {
+      iterator.return?.();
+      this.#iterations--;
+    }
+  }
+}
+
 function reading<T>(read: () => T): T {
   try {
     return read();
@@ -533,35 +586,39 @@ function reading<T>(read: () => T): T {
   }
 }
 
-function* iterating<T>(rows: Iterable<T>): Generator<T, void, undefined> {
-  const iterator = rows[Symbol.iterator]();
+function readingFrom<Row>(snapshot: Snapshot, statement: Database.Statement<[unknown], Row>, key: unknown): Row | undefined {
   try {
-    for (let result = reading(() => iterator.next()); result.done !== true; result = reading(() => iterator.next())) yield result.value;
-  } finally {
-    iterator.return?.();
+    snapshot.take();
+    return statement.get(key);
+  } catch (error) {
+    throw toStoreError("Cannot read the index", error);
   }
 }
 
 /** One statement for any number of digests: those that are wanting are NULL, which equals nothing. */
-function directoriesQuery(database: Database.Database) {
+function directoriesQuery(database: Database.Database, snapshot: Snapshot) {
   const places = Array.from({ length: DIRECTORIES_PER_QUERY }, (_, position) => `(${position}, ?)`);
   // The cross join keeps to the order in which SQLite is to go: one look into the directories for each that is wanted.
   const statement = database.prepare<(Uint8Array | null)[], { position: number; message: Uint8Array }>(
     `WITH wanted (position, digest) AS (VALUES ${places.join(", ")})
      SELECT position, message FROM wanted CROSS JOIN directories USING (digest) WHERE length(message) <= ${BATCHED_MESSAGE_BYTES}`,
   );
-  return (digests: readonly B3Digest[]) => reading(() => statement.all(...digests, ...places.slice(digests.length).map(() => null)));
+  return (digests: readonly B3Digest[]) =>
+    reading(() => {
+      snapshot.take();
+      return statement.all(...digests, ...places.slice(digests.length).map(() => null));
+    });
 }
 
-function prepareStatements(database: Database.Database) {
+function prepareStatements(database: Database.Database, snapshot: Snapshot) {
   const one = <Row>(sql: string): { get(key: unknown): Row | undefined } => {
     const statement = database.prepare<[unknown], Row>(sql);
-    return { get: (key) => reading(() => statement.get(key)) };
+    return { get: (key) => readingFrom(snapshot, statement, key) };
   };
   /** No object for a row that only has to be there. */
   const existence = (sql: string): { has(key: unknown): boolean } => {
     const statement = database.prepare<[unknown], number>(sql).pluck();
-    return { has: (key) => reading(() => statement.get(key)) !== undefined };
+    return { has: (key) => readingFrom(snapshot, statement, key) !== undefined };
   };
   return {
     getChunk: one<{ pack: number; block_offset: number; block_length: number; offset: number; length: number }>(
@@ -574,7 +631,7 @@ function prepareStatements(database: Database.Database) {
     hasBlob: existence("SELECT 1 FROM (SELECT ? AS wanted) WHERE EXISTS (SELECT 1 FROM chunks WHERE digest = wanted) OR EXISTS (SELECT 1 FROM blobs WHERE digest = wanted)"),
     addBlob: database.prepare("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)"),
     getDirectory: one<{ message: Uint8Array }>("SELECT message FROM directories WHERE digest = ?"),
-    getDirectories: directoriesQuery(database),
+    getDirectories: directoriesQuery(database, snapshot),
     hasDirectory: existence("SELECT 1 FROM directories WHERE digest = ?"),
     addDirectory: database.prepare("INSERT OR IGNORE INTO directories VALUES (?, ?)"),
     allDirectories: database.prepare<[], { digest: Uint8Array; message: Uint8Array }>("SELECT digest, message FROM directories"),

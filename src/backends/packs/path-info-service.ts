@@ -1,3 +1,5 @@
+import { asBuffer } from "../../bytes/as-buffer.ts";
+import { equalBytes } from "../../bytes/compare-bytes.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import { NarborError } from "../../errors.ts";
 import type { PathInfo } from "../../store/path-info.ts";
@@ -5,9 +7,16 @@ import { decodePathInfo, encodePathInfo } from "../../store/path-info-proto.ts";
 import type { PathInfoService } from "../../store/path-info-service.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
 
+/** Path infos that were read, and are given again as long as the index has the same of the path. */
+const KEPT_PATH_INFOS = 4096;
+/** Of a longer message none is kept. */
+const KEPT_MESSAGE_BYTES = 4096;
+
 export class PacksPathInfoService implements PathInfoService {
   readonly #core: PacksCore;
   readonly #sink: WriteSink;
+  /** By the digest. */
+  readonly #kept = new Map<string, { readonly message: Uint8Array; readonly pathInfo: PathInfo }>();
 
   constructor(core: PacksCore, sink: WriteSink) {
     this.#core = core;
@@ -17,7 +26,20 @@ export class PacksPathInfoService implements PathInfoService {
   async get(digest: Uint8Array, options?: CallOptions): Promise<PathInfo | undefined> {
     this.#core.check(options);
     const message = this.#core.index.pathInfo(digest);
-    return message === undefined ? undefined : decodePathInfo(message);
+    return message === undefined ? undefined : this.#decode(digest, message);
+  }
+
+  #decode(digest: Uint8Array, message: Uint8Array): PathInfo {
+    const key = asBuffer(digest).toString("latin1");
+    const kept = this.#kept.get(key);
+    if (kept !== undefined && equalBytes(kept.message, message)) return kept.pathInfo;
+    const pathInfo = decodePathInfo(message);
+    this.#kept.delete(key);
+    if (message.length > KEPT_MESSAGE_BYTES) return pathInfo;
+    this.#kept.set(key, { message, pathInfo });
+    const [oldest] = this.#kept.keys();
+    if (this.#kept.size > KEPT_PATH_INFOS && oldest !== undefined) this.#kept.delete(oldest);
+    return pathInfo;
   }
 
   async put(pathInfo: PathInfo, options?: CallOptions): Promise<PathInfo> {

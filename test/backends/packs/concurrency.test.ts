@@ -3,10 +3,13 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { IndexDatabase } from "../../../src/backends/packs/index-database.ts";
 import { PacksStore } from "../../../src/backends/packs/packs-store.ts";
 import { toSmallBlob } from "../../../src/castore/blob-service.ts";
+import type { B3Digest } from "../../../src/castore/digest.ts";
 import { collectItems, expectBytes, sampleBytes } from "../../helpers/bytes.ts";
 import { checked, expectConsistent, expectImported, importTree, withStore } from "../../helpers/pack-stores.ts";
 import { pathInfoOf, signatureOf } from "../../helpers/path-infos.ts";
@@ -128,3 +131,28 @@ function startWriter(path: string, seed: number, count: number): Writer {
   const done = once(child, "close").then(([code]) => ({ code: code as number | null, promised }));
   return { child, promised, done };
 }
+
+test("an index that has looked things up takes in what it is given for the same event, though another has written meanwhile, and shows both", async () => {
+  await using temporary = await temporaryDirectory();
+  await withStore(temporary.path, async () => undefined);
+  const file = join(temporary.path, "index.sqlite");
+  using one = new IndexDatabase(file);
+  using other = new IndexDatabase(file);
+  const digests = [1, 2].map((seed) => toSmallBlob(sampleBytes(10, seed)).digest);
+  const add = (index: IndexDatabase, digest: (typeof digests)[0] | undefined): void => {
+    if (digest === undefined) return;
+    index.addBlocks([{ pack: index.packId("a.pack"), offset: 16, length: 100, chunks: [{ digest, length: 10 }], records: [] }]);
+  };
+  for (let look = 0; look < 3; look++) expect(digests.map((digest) => one.hasChunk(digest))).toEqual([false, false]);
+  add(other, digests[0]);
+  // As it was when it first looked.
+  expect(one.hasChunk(digests[0] as B3Digest)).toBe(false);
+  add(one, digests[1]);
+  expect(digests.map((digest) => one.hasChunk(digest))).toEqual([true, true]);
+  // And what others have written is there for the next event.
+  const late = toSmallBlob(sampleBytes(10, 3)).digest;
+  expect([one.hasChunk(late), one.hasChunk(late)]).toEqual([false, false]);
+  add(other, late);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(one.hasChunk(late)).toBe(true);
+});
