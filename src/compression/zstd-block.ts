@@ -4,7 +4,7 @@ import { _NapiBindings as bindings } from "@cloudpss/zstd/napi";
 import { asBuffer } from "../bytes/as-buffer.ts";
 import { NarborError } from "../errors.ts";
 import { ZstdDecoder } from "./zstd-decoder.ts";
-import { parseZstdFrameHeader } from "./zstd-frames.ts";
+import { parseZstdFrameHeader, USUAL_WINDOW_BYTES } from "./zstd-frames.ts";
 
 /**
  * The number of what zstd makes here of the same bytes at the same level. To be increased with anything that changes that, as another version of the library may:
@@ -14,8 +14,6 @@ export const ZSTD_ENCODER = 1;
 
 const MIN_LEVEL = -131_072;
 const MAX_LEVEL = 22;
-/** A frame that does not tell its size may look back this far: what level 19 writes. */
-const MAX_UNSIZED_WINDOW_BYTES = 8 * 1024 * 1024;
 
 let kept: { readonly level: number; readonly context: InstanceType<typeof bindings.Compressor> } | undefined;
 
@@ -94,7 +92,7 @@ function copyParts(parts: readonly Uint8Array[], target: Uint8Array): void {
 export function decompressZstdSync(bytes: Uint8Array, expectedSize: number): Uint8Array<ArrayBuffer> {
   const { contentBytes, windowBytes } = parseZstdFrameHeader(bytes);
   if (contentBytes !== undefined && contentBytes !== expectedSize) throw otherSize(`${contentBytes}`, expectedSize);
-  if (contentBytes === undefined && windowBytes > Math.max(expectedSize, MAX_UNSIZED_WINDOW_BYTES)) {
+  if (contentBytes === undefined && windowBytes > Math.max(expectedSize, USUAL_WINDOW_BYTES)) {
     throw new NarborError("ERR_LIMIT", `Cannot decompress zstd: the frame asks for a window of ${windowBytes} bytes to give ${expectedSize}`);
   }
   // Not zeroed: all of it is written, or none of it is given out.

@@ -10,6 +10,8 @@ import { endsEarly, followedByOther, invalidInput, MAX_WINDOW_BYTES } from "./de
 const MAGIC = 0xfd2fb528;
 const SKIPPABLE_MAGIC = 0x184d2a50;
 const MAX_BLOCK_BYTES = 128 * 1024;
+/** What frames of level 19 ask for, the largest that we make. */
+export const USUAL_WINDOW_BYTES = 8 * 1024 * 1024;
 /** Magic, descriptor, window, dictionary, content size. */
 const MAX_HEADER_BYTES = 4 + 1 + 1 + 4 + 8;
 

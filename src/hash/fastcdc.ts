@@ -93,7 +93,7 @@ function findCut(bytes: Uint8Array, from: number, mask: bigint, hashBefore: bigi
 export function isCutBefore(chunk: Uint8Array, next: number): boolean {
   if (chunk.length === MAX_CHUNK_LENGTH) return true;
   const at = chunk.length - MIN_CHUNK_LENGTH;
-  if (at < 0) return false;
+  if (at < 0 || chunk.length > MAX_CHUNK_LENGTH) return false;
   // Two are looked at together. The last two of the chunk once more: at the end of a blob, the last byte is not looked at when it is alone.
   const last = at - (at % 2);
   const start = Math.max(0, last - 2);
@@ -101,8 +101,13 @@ export function isCutBefore(chunk: Uint8Array, next: number): boolean {
   looked.set(chunk.subarray(MIN_CHUNK_LENGTH + from), from);
   looked[at] = next;
   looked[at + 1] = 0;
-  if (cutter.find(from, start, NO_CUT, 0n) >= 0) return false;
-  return cutter.find(start, last + 2, chunk.length < AVERAGE_CHUNK_LENGTH ? MASK_BEFORE : MASK_AFTER, cutter.hash.value) === at;
+  if (cutter.find(from, start, NO_CUT, 0n) >= 0 || cutter.find(start, last, maskAt(start), cutter.hash.value) >= 0) return false;
+  return cutter.find(last, last + 2, maskAt(last), cutter.hash.value) === at;
+}
+
+/** @param at where in what is looked at: an even number */
+function maskAt(at: number): bigint {
+  return at < AVERAGE_CHUNK_LENGTH - MIN_CHUNK_LENGTH ? MASK_BEFORE : MASK_AFTER;
 }
 
 /** The chunks of a whole blob in memory, as views. An empty blob has none. */

@@ -8,7 +8,7 @@ import { collectBytes } from "../bytes/collect.ts";
 import type { StreamPiece } from "../bytes/framed-bytes.ts";
 import { bytesOf } from "../bytes/framed-bytes.ts";
 import { mapItems } from "../concurrency/map-items.ts";
-import { isNarborError, NarborError } from "../errors.ts";
+import { errorMessage, isNarborError, NarborError } from "../errors.ts";
 import type { DescribedImage, ImageArchiveOptions, ImageSummary } from "./image-archive.ts";
 import { blobPath, distinct, ociFiles, passLayer, sameLayer, summaryOf } from "./image-archive.ts";
 import type { ImageSource, LayerSource } from "./image-source.ts";
@@ -103,9 +103,15 @@ class Layout {
       await rename(temporary, join(this.#directory, path));
     } catch (error) {
       await unlink(temporary).catch(() => undefined);
-      throw error;
+      throw namingDirectory(this.#directory, error);
     }
   }
+}
+
+/** What the system says of a write, with where that was and the system's code, by which a command ends; anything else as it is. */
+function namingDirectory(directory: string, error: unknown): unknown {
+  const code = error instanceof Error && "syscall" in error && "code" in error ? error.code : undefined;
+  return code === undefined ? error : Object.assign(new Error(`Cannot write to ${JSON.stringify(directory)}: ${errorMessage(error)}`, { cause: error }), { code });
 }
 
 interface RawIndex {

@@ -54,6 +54,8 @@ const GNU_DIRECTORY = "D";
 const ZEROS = new Uint8Array(256 * 1024);
 /** Bytes of a hole before the event loop gets a turn. */
 const BYTES_PER_TURN = 4 * 1024 * 1024;
+/** A hole counts as so many more, however short it is. */
+const HOLE_BYTES = 16 * 1024;
 
 /**
  * Take a tar archive apart while it streams in. Its files are under way when this resolves: the uploader must be joined, and the directories stored.
@@ -168,13 +170,19 @@ class TarIngest {
 /** A sparse file as a program reads it. */
 async function* withHoles(stored: AsyncIterable<Uint8Array>, sparse: readonly { readonly offset: number; readonly length: number }[], size: number): AsyncGenerator<Uint8Array, void, undefined> {
   let position = 0;
-  const pieces = [...sparse];
+  let sinceTurn = 0;
+  const pieces = sparse[Symbol.iterator]();
   let left = 0;
   for await (const bytes of stored) {
     for (let start = 0; start < bytes.length; ) {
       while (left === 0) {
-        const next = pieces.shift();
+        const { value: next } = pieces.next();
         if (next === undefined) throw new TypeError("A sparse file has more data than its map says");
+        sinceTurn += HOLE_BYTES + next.offset - position;
+        if (sinceTurn >= BYTES_PER_TURN) {
+          await nextTurn();
+          sinceTurn = 0;
+        }
         yield* zeros(next.offset - position);
         position = next.offset;
         left = next.length;
@@ -192,7 +200,7 @@ async function* withHoles(stored: AsyncIterable<Uint8Array>, sparse: readonly { 
 /** Of a hole there may be any number, and nothing else to wait for. */
 async function* zeros(length: number): AsyncGenerator<Uint8Array, void, undefined> {
   for (let given = 0; given < length; given += ZEROS.length) {
-    if (given % BYTES_PER_TURN === 0) await nextTurn();
+    if (given > 0 && given % BYTES_PER_TURN === 0) await nextTurn();
     yield ZEROS.subarray(0, length - given);
   }
 }

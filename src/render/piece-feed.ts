@@ -3,6 +3,7 @@ import type { BlobRef } from "../castore/blob-service.ts";
 import type { Segment } from "../castore/recipe.ts";
 import { segmentLength } from "../castore/recipe.ts";
 import { equalBytes } from "../bytes/compare-bytes.ts";
+import { Fifo } from "../concurrency/fifo.ts";
 import { nextTurn } from "../concurrency/next-turn.ts";
 
 /** What is wanted of a blob. */
@@ -21,7 +22,7 @@ export type Piece = Uint8Array | BlobPiece;
 
 /** Pieces walked over before the event loop gets a turn. */
 export const PIECES_PER_TURN = 8192;
-/** The walk goes no further ahead to find small blobs when the pieces that wait take about this many bytes of memory. */
+/** The walk goes no further ahead to find blobs when the pieces that wait take about this many bytes of memory. */
 const MAX_WAITING_BYTES = 4 * 1024 * 1024;
 /** About what a piece takes beside its bytes. */
 const PIECE_OVERHEAD_BYTES = 128;
@@ -33,11 +34,11 @@ export class PieceFeed {
   readonly #smallBytes: number;
   /** Where the segments that were walked over end. */
   #seen = 0;
-  #pieces: Piece[] = [];
+  readonly #pieces = new Fifo<Piece>();
   #waitingBytes = 0;
   /** Blobs that no one has fetched yet. */
-  #small: BlobRef[] = [];
-  #large: BlobPiece[] = [];
+  readonly #small = new Fifo<BlobRef>();
+  readonly #large = new Fifo<BlobPiece>();
   #lastSmall: BlobRef | undefined;
 
   /** Pieces outside of the range, of bytes of the archive, are not given. Blobs of more than `smallBytes` are streams of their own. */
@@ -76,10 +77,10 @@ export class PieceFeed {
     }
   }
 
-  /** The next blob that is a stream of its own, unless it begins behind `limit`. */
+  /** The next blob that is a stream of its own, unless it begins behind `limit` or none is near. One that was given to `next` is always found. */
   nextLarge(limit: number): BlobPiece | undefined {
-    while (this.#large.length === 0) if (this.#seen > limit || !this.#advance()) return undefined;
-    return (this.#large[0] as BlobPiece).position <= limit ? this.#large.shift() : undefined;
+    while (this.#large.length === 0) if (this.#seen > limit || this.#waitingBytes >= MAX_WAITING_BYTES || !this.#advance()) return undefined;
+    return (this.#large.peek() as BlobPiece).position <= limit ? this.#large.shift() : undefined;
   }
 
   /** Walk over one segment more. False when there is none in the range. */

@@ -12,7 +12,7 @@ import { segmentLength } from "../castore/recipe.ts";
 import { mapItems } from "../concurrency/map-items.ts";
 import { nextTurn } from "../concurrency/next-turn.ts";
 import type { ErrorCode } from "../errors.ts";
-import { NarborError } from "../errors.ts";
+import { isNarborError, NarborError } from "../errors.ts";
 import { cutBlob, cutStream, MIN_CHUNK_LENGTH } from "../hash/fastcdc.ts";
 import type { BlobPiece } from "./piece-feed.ts";
 import { isSameBlob, PieceFeed, PIECES_PER_TURN } from "./piece-feed.ts";
@@ -155,6 +155,9 @@ async function* renderPieces<T extends StreamPiece>(plan: RenderPlan, blobs: Rea
       }
     }
     for (const ready of gather.rest()) yield ready;
+  } catch (error) {
+    // All of it was there when this was planned.
+    throw isNarborError(error, "ERR_NOT_FOUND") ? new NarborError("ERR_DATA_LOSS", `Cannot render: ${error.message}`, { cause: error }) : error;
   } finally {
     await Promise.all([smallBlobs.close(), largeBlobs.close()]);
   }
@@ -166,7 +169,8 @@ function isCut({ blob, start, end }: BlobPiece): boolean {
 }
 
 async function* readBlob({ blob, start, end }: BlobPiece, blobs: ReadBlobs, options: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
-  const content = await blobs.openRead(blob.digest, { ...options, start, end, size: blob.size });
+  // Up to its end, wherever that is: it may be longer than it is said to be.
+  const content = await blobs.openRead(blob.digest, { ...options, start, ...(end < blob.size && { end }), size: blob.size });
   if (content === undefined) throw new NarborError("ERR_DATA_LOSS", `Cannot render: blob ${formatDigest(blob.digest)} is not stored any more`);
   yield* content;
 }

@@ -79,6 +79,22 @@ test("isCutBefore() says whether a blob that goes on behind a chunk is cut there
   expect(Math.min(yes, no)).toBeGreaterThan(50);
 });
 
+test("isCutBefore() looks before the average length with the mask that is used there", () => {
+  // Two bytes before it the rolling hash has no bit of the mask that is used behind it; at it, it has none. In zeros, there is no cut.
+  const corner = Buffer.from(
+    "c5eeedfb7324b616ddb4e32b47c9354bda84f031f9837e5ef01b28383b40d09f7d209f41e2a5b846dbd64c8cbb67cd1e0049b82aa9913c2e9c9bc191147944c794c89f2a3ebb295871903fc841e0bae02a16c8a9e082b07c28238531cb5ec5a66ec324566b72206d2649f61b8ac8a72893f354f93bb928cf5292560df5a15869",
+    "hex",
+  );
+  const bytes = Buffer.alloc(600_000);
+  corner.copy(bytes, 262_146 - corner.length);
+  expect(cutBlob(bytes).next().value?.length).toBe(262_144);
+  expect(isCutBefore(bytes.subarray(0, 262_144), bytes[262_144] as number)).toBe(true);
+});
+
+test("isCutBefore() is not so behind what is longer than any chunk, or shorter", () => {
+  for (const size of [0, 1, MIN_CHUNK_LENGTH - 1, MAX_CHUNK_LENGTH + 1, 2 * MAX_CHUNK_LENGTH]) expect(isCutBefore(sampleBytes(size), 0)).toBe(false);
+});
+
 test("cutStream() agrees with cutBlob() in any cut", async () => {
   const bytes = sampleBytes(3_000_000, 4);
   const whole = lengths(cutBlob(bytes));

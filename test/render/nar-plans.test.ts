@@ -113,7 +113,7 @@ describe("NarPlans", () => {
     watched.isLost = false;
     await expectNar(watched, 0);
     watched.isLost = true;
-    await expectCode(expectNar(watched, 0), "ERR_NOT_FOUND");
+    await expectCode(expectNar(watched, 0), "ERR_DATA_LOSS");
     watched.isLost = false;
     await expectNar(watched, 0);
     expect(watched.asked.closures).toBe(3);

@@ -5,10 +5,11 @@ import { toSmallBlob } from "../../src/castore/blob-service.ts";
 import type { Segment } from "../../src/castore/recipe.ts";
 import { segmentLength } from "../../src/castore/recipe.ts";
 import type { RenderPlan } from "../../src/render/segments.ts";
-import { renderArchive } from "../../src/render/segments.ts";
-import { collect, expectBytes, sampleBytes } from "../helpers/bytes.ts";
-import { openPacks } from "../helpers/open-stores.ts";
-import { expectReason } from "../helpers/promises.ts";
+import { renderArchive, renderChunks } from "../../src/render/segments.ts";
+import { collect, collectItems, expectBytes, sampleBytes } from "../helpers/bytes.ts";
+import { openMemory, openPacks } from "../helpers/open-stores.ts";
+import { expectCode, expectReason } from "../helpers/promises.ts";
+import { sourceOf } from "../helpers/tracked-source.ts";
 
 const SMALL = Array.from({ length: 1_000 }, (_, index) => toSmallBlob(sampleBytes(100 + index, index)));
 const HEADER = sampleBytes(512, 99);
@@ -102,4 +103,32 @@ test("renderArchive() fails when it is given fewer small files than it asked for
     },
   };
   await expect(collect(renderArchive(plan, { blobs: short }))).rejects.toMatchObject({ code: "ERR_DATA_LOSS" });
+});
+
+test("renderArchive() takes an archive of very many tiny pieces, and looks no further ahead in it for a large file than in any other", async () => {
+  const { blobs } = await watchedBlobs();
+  const large = toSmallBlob(sampleBytes(1_500_000, 1));
+  await blobs.put(sourceOf(large.bytes));
+  const tiny = Array.from({ length: 400_000 }, (_, index) => HEADER.subarray(index % 500, (index % 500) + 1 + (index % 3)));
+  const segments: Segment[] = [SMALL[0] as Segment, ...tiny, large, SMALL[1] as Segment];
+  const { plan, watch } = watchedPlan(segments);
+  const pieces: Uint8Array[] = [];
+  for await (const bytes of renderArchive(plan, { blobs })) {
+    if (pieces.length === 0) expect(watch.bytes).toBeLessThan(600_000);
+    pieces.push(bytes);
+  }
+  expectBytes(Buffer.concat(pieces), Buffer.concat([SMALL[0]?.bytes as Uint8Array, ...tiny, large.bytes, SMALL[1]?.bytes as Uint8Array]));
+});
+
+test.for([100, 200_000, 1_500_000])("what is rendered is ERR_DATA_LOSS when a blob of %d bytes has more or fewer than is said", async (size) => {
+  for (const [, open] of [["memory", openMemory], ["packs", openPacks()]] as const) {
+    await using opened = await open();
+    const { blobs } = opened.service;
+    const digest = await blobs.put(sourceOf(sampleBytes(size)));
+    for (const said of [size - 1, size + 1]) {
+      const plan: RenderPlan = { size: said + 512, segments: () => [{ digest, size: said }, HEADER] };
+      await expectCode(collect(renderArchive(plan, { blobs })), "ERR_DATA_LOSS");
+      await expectCode(collectItems(renderChunks(plan, { blobs }, 1)), "ERR_DATA_LOSS");
+    }
+  }
 });

@@ -10,11 +10,12 @@ import { concatBytes, copyBytes } from "../../bytes/collect.ts";
 import type { FramedBytes, StreamPiece } from "../../bytes/framed-bytes.ts";
 import { bytesOf } from "../../bytes/framed-bytes.ts";
 import { rawFrame } from "../../compression/zstd-frame.ts";
+import { isSingleZstdFrame, USUAL_WINDOW_BYTES } from "../../compression/zstd-frames.ts";
 import { nextTurn } from "../../concurrency/next-turn.ts";
 import { mapConcurrent } from "../../concurrency/map-concurrent.ts";
 import { NarborError } from "../../errors.ts";
 import { blake3, createBlake3 } from "../../hash/blake3.ts";
-import { cutBlob, cutStream, isCutBefore, MIN_CHUNK_LENGTH } from "../../hash/fastcdc.ts";
+import { cutBlob, cutStream, isCutBefore, MAX_CHUNK_LENGTH, MIN_CHUNK_LENGTH } from "../../hash/fastcdc.ts";
 import { abortable } from "../../concurrency/abortable.ts";
 import { PacksBlockWriter } from "./block-writer.ts";
 import type { ChunkLocation } from "./index-database.ts";
@@ -166,9 +167,10 @@ export class PacksBlobService implements BlobService {
     if (chunks === undefined) throw notStored(digest);
     const found = sumOfLengths(chunks);
     if (found !== size) throw otherLength({ digest, size }, found);
-    if (size === 0) return;
-    const cut = asCut(mapConcurrent(chunks, CHUNKS_AHEAD, (chunk) => this.#openChunk(chunk, level, options)));
-    yield* chunks.length === 1 ? cut : verified(cut, digest);
+    // A client may have sent an empty one behind the last.
+    const pieces = chunks.filter(({ length }) => length > 0);
+    const cut = asCut(mapConcurrent(pieces, CHUNKS_AHEAD, (chunk) => this.#openChunk(chunk, level, options)));
+    yield* pieces.length <= 1 ? cut : verified(cut, digest);
   }
 
   async *readBlocks(blobs: Iterable<WantedBlob>, options?: CallOptions): AsyncGenerator<BlobBlock, void, undefined> {
@@ -337,8 +339,11 @@ export class PacksBlobService implements BlobService {
     const { pack, blockOffset, blockLength, offset } = location;
     const { header, stored, bytes: block } = await this.#core.files.openBlock(this.#core.packName(pack), blockOffset, blockLength);
     const bytes = this.#check(block.subarray(offset, offset + length), location, digest);
-    const isFramed = header.count === 1 && header.cut?.level === level;
-    return { bytes, frame: isFramed ? (header.codec === "zstd" ? stored : rawFrame(bytes)) : undefined, cut: header.cut };
+    // What is no chunk of ours, whatever is said of it, is cut and compressed anew.
+    const isChunk = header.cut !== undefined && header.count === 1 && header.rawLength === bytes.length && bytes.length <= MAX_CHUNK_LENGTH;
+    if (!isChunk) return { bytes, frame: undefined, cut: undefined };
+    const isFrame = header.cut.level === level && (header.codec === "stored" || isSingleZstdFrame(stored, USUAL_WINDOW_BYTES));
+    return { bytes, frame: isFrame ? (header.codec === "zstd" ? stored : rawFrame(bytes)) : undefined, cut: header.cut };
   }
 
   #locateChunk(digest: B3Digest): ChunkLocation {

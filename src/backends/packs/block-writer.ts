@@ -8,7 +8,7 @@ import type { BlockCompression, BlockContent, BlockWriter, WrittenBlock } from "
 import type { CallOptions } from "../../castore/call-options.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { DIGEST_LENGTH, formatDigest, toB3Digest } from "../../castore/digest.ts";
-import { isSingleZstdFrame } from "../../compression/zstd-frames.ts";
+import { isSingleZstdFrame, USUAL_WINDOW_BYTES } from "../../compression/zstd-frames.ts";
 import { decompressZstd, hashZstd } from "../../compression/zstd.ts";
 import { abortable } from "../../concurrency/abortable.ts";
 import { nextTurn } from "../../concurrency/next-turn.ts";
@@ -20,8 +20,6 @@ import type { Group } from "./pack-writer.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
 import { addSplitBlob } from "./split-blob.ts";
 
-/** What level 19 asks for. Larger windows are refused by some who read the frames. */
-const MAX_WINDOW_BYTES = 8 * 1024 * 1024;
 /** Pieces of one blob, of 256 KiB on average: each takes some hundred bytes until the last has come. */
 const MAX_PIECES = 1024 * 1024;
 
@@ -138,7 +136,7 @@ async function contentOf(content: BlockContent): Promise<Uint8Array> {
 }
 
 function checkFrame({ bytes }: BlockContent): void {
-  if (!isSingleZstdFrame(bytes, MAX_WINDOW_BYTES)) throw new NarborError("ERR_INVALID", "Cannot store a block: it is not one zstd frame that tells its size");
+  if (!isSingleZstdFrame(bytes, USUAL_WINDOW_BYTES)) throw new NarborError("ERR_INVALID", "Cannot store a block: it is not one zstd frame that tells its size");
 }
 
 /** 32 bytes for each chunk. */

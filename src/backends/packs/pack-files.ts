@@ -116,6 +116,16 @@ export class PackFiles implements AsyncDisposable {
     return { header, stored };
   }
 
+  /** A block's bytes before compression, whose bytes as they lie in the pack are verified. @throws NarborError ERR_DATA_LOSS */
+  async readVerified(name: string, offset: number, length: number): Promise<Uint8Array> {
+    const memory = LentMemory.lend(length);
+    const { header, stored } = await this.#readStored(name, offset, memory.bytes);
+    if (!equalBytes(blake3(stored), header.storedDigest)) throw damaged(name, offset, "its bytes are not those that were stored");
+    if (header.codec === "stored") return checkStored(name, offset, header, stored);
+    memory.narrow(length - header.storedLength, length);
+    return await decompressStored(name, offset, decompressZstd(memory, header.rawLength));
+  }
+
   /** A block's bytes before compression, not verified, and what it is: as it lies in the pack, where that is a frame. @throws as `readBlock` */
   async openBlock(name: string, offset: number, length: number): Promise<StoredBlock & { readonly bytes: Uint8Array }> {
     const memory = LentMemory.lend(length);
@@ -203,6 +213,7 @@ export class PackFiles implements AsyncDisposable {
     const stored = bytes.subarray(prefix.length);
     if (!checkBlockHeader(prefix) || !equalBytes(blake3(stored), header.storedDigest)) return undefined;
     const chunks = header.kind === "chunks" ? decodeChunkTable(header, prefix) : [];
+    if (header.kind === "chunks" && chunks.reduce((sum, { length: bytesOfChunk }) => sum + bytesOfChunk, 0) !== header.rawLength) return undefined;
     return { type: "block", offset, end, header, chunks, stored };
   }
 

@@ -4,11 +4,12 @@
 import { readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { encodeBlockHeader, PACK_HEADER } from "../../../src/backends/packs/pack-format.ts";
 import { PacksStore } from "../../../src/backends/packs/packs-store.ts";
 import type { BlobBlock, BlockPart } from "../../../src/castore/blob-block.ts";
 import { toSmallBlob } from "../../../src/castore/blob-service.ts";
 import type { B3Digest } from "../../../src/castore/digest.ts";
-import { decompressZstdSync } from "../../../src/compression/zstd.ts";
+import { compressZstdSync, decompressZstdSync } from "../../../src/compression/zstd.ts";
 import { isNarborError } from "../../../src/errors.ts";
 import { collect, collectItems, expectBytes, hexes, sampleBytes } from "../../helpers/bytes.ts";
 import { directoryOf } from "../../helpers/castore.ts";
@@ -226,4 +227,20 @@ test("a damaged page that only reads of blobs meet is ERR_STORE too", async () =
     const digests = Array.from({ length: 2_000 }, (_, seed) => toSmallBlob(sampleBytes(10, seed)).digest);
     await expectCode(store.blobs.findMissing(digests), "ERR_STORE", /verify --rebuild-index/);
   });
+});
+
+test("a block whose chunks are not all of it is damage, whatever it says: what is said to be a chunk's frame would hold more than the chunk", async () => {
+  await using temporary = await temporaryDirectory();
+  const { path } = temporary;
+  await makeStore(path, 1);
+  const pack = await onlyPack(path);
+  const content = Buffer.concat([HELLO.bytes, Buffer.from(", and more")]);
+  const frame = compressZstdSync(content, 1);
+  for (const more of [0, 10]) {
+    const header = encodeBlockHeader({ kind: "chunks", codec: "zstd", count: 1, cut: { level: 1 }, rawLength: HELLO.size + more }, [{ digest: HELLO.digest, length: HELLO.size }], frame);
+    await writeFile(pack, Buffer.concat([PACK_HEADER, header, frame]));
+    await using store = await PacksStore.open(path, { rebuildIndex: true });
+    expect((await checked(store)).length).toBeGreaterThan(0);
+    if (more > 0) expect(hexes(await store.blobs.findMissing([HELLO.digest]))).toEqual(hexes([HELLO.digest]));
+  }
 });
