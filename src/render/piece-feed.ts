@@ -17,6 +17,19 @@ export interface BlobPiece {
   readonly position: number;
 }
 
+/** Pieces of one blob that are read in one stream, in their order. */
+export interface BlobRun {
+  readonly blob: BlobRef;
+  /** First byte of the first. */
+  readonly start: number;
+  /** Byte of the blob to stop before, after the last. */
+  end: number;
+  /** Where in the archive the first begins, in bytes. */
+  readonly position: number;
+  /** How many they are; between them there may be bytes of the blob that belong to none. */
+  pieces: number;
+}
+
 /** Bytes as they are, or some of a blob's; never empty. */
 export type Piece = Uint8Array | BlobPiece;
 
@@ -24,6 +37,8 @@ export type Piece = Uint8Array | BlobPiece;
 export const PIECES_PER_TURN = 8192;
 /** The walk goes no further ahead to find blobs when the pieces that wait take about this many bytes of memory. */
 const MAX_WAITING_BYTES = 4 * 1024 * 1024;
+/** Bytes of a blob that are read and not used rather than that another stream is opened behind them. */
+const MAX_SKIPPED_BYTES = 256 * 1024;
 /** About what a piece takes beside its bytes. */
 const PIECE_OVERHEAD_BYTES = 128;
 
@@ -38,7 +53,9 @@ export class PieceFeed {
   #waitingBytes = 0;
   /** Blobs that no one has fetched yet. */
   readonly #small = new Fifo<BlobRef>();
-  readonly #large = new Fifo<BlobPiece>();
+  readonly #large = new Fifo<BlobRun>();
+  /** The last of them. */
+  #lastLarge: BlobRun | undefined;
   #lastSmall: BlobRef | undefined;
 
   /** Pieces outside of the range, of bytes of the archive, are not given. Blobs of more than `smallBytes` are streams of their own. */
@@ -77,10 +94,23 @@ export class PieceFeed {
     }
   }
 
-  /** The next blob that is a stream of its own, unless it begins behind `limit` or none is near. One that was given to `next` is always found. */
-  nextLarge(limit: number): BlobPiece | undefined {
-    while (this.#large.length === 0) if (this.#seen > limit || this.#waitingBytes >= MAX_WAITING_BYTES || !this.#advance()) return undefined;
-    return (this.#large.peek() as BlobPiece).position <= limit ? this.#large.shift() : undefined;
+  /**
+   * The next blob that is a stream of its own, with as many pieces of it as are near; unless it begins behind `limit` or none is near. One that was given to
+   * `next` is always found.
+   */
+  nextLarge(limit: number): BlobRun | undefined {
+    while (this.#mayGrow()) if (this.#seen > limit || this.#waitingBytes >= MAX_WAITING_BYTES || !this.#advance()) break;
+    const run = this.#large.peek();
+    if (run === undefined || run.position > limit) return undefined;
+    // What has been given does not grow.
+    if (run === this.#lastLarge) this.#lastLarge = undefined;
+    return this.#large.shift();
+  }
+
+  /** Whether there is none yet, or only one that has not come to its blob's end. */
+  #mayGrow(): boolean {
+    const run = this.#large.peek();
+    return run === undefined || (run === this.#lastLarge && run.end < run.blob.size);
   }
 
   /** Walk over one segment more. False when there is none in the range. */
@@ -107,11 +137,21 @@ export class PieceFeed {
     } else {
       const offset = segment.start ?? 0;
       piece = { blob: segment, start: offset + from, end: offset + to, position };
-      if (segment.size > this.#smallBytes) this.#large.push(piece);
+      if (segment.size > this.#smallBytes) this.#addLarge(piece);
       else if (this.#lastSmall === undefined || !isSameBlob(segment, this.#lastSmall)) this.#small.push((this.#lastSmall = segment));
     }
     this.#pieces.push(piece);
     this.#waitingBytes += memoryOf(piece);
+  }
+
+  #addLarge({ blob, start, end, position }: BlobPiece): void {
+    const run = this.#lastLarge;
+    if (run !== undefined && start >= run.end && start - run.end <= MAX_SKIPPED_BYTES && isSameBlob(blob, run.blob)) {
+      run.end = end;
+      run.pieces++;
+      return;
+    }
+    this.#large.push((this.#lastLarge = { blob, start, end, position, pieces: 1 }));
   }
 }
 

@@ -14,7 +14,7 @@ import { nextTurn } from "../concurrency/next-turn.ts";
 import type { ErrorCode } from "../errors.ts";
 import { isNarborError, NarborError } from "../errors.ts";
 import { cutBlob, cutStream, MIN_CHUNK_LENGTH } from "../hash/fastcdc.ts";
-import type { BlobPiece } from "./piece-feed.ts";
+import type { BlobPiece, BlobRun } from "./piece-feed.ts";
 import { isSameBlob, PieceFeed, PIECES_PER_TURN } from "./piece-feed.ts";
 
 /** An archive that can be rendered: everything it needs was there when it was planned. */
@@ -81,8 +81,8 @@ interface Contents<T extends StreamPiece> {
   readonly opened: number;
   /** What a small blob's bytes are given as. */
   toPieces(bytes: Uint8Array, piece: BlobPiece): Iterable<Uint8Array | T>;
-  /** @throws NarborError */
-  open(piece: BlobPiece, options: CallOptions): AsyncIterable<Uint8Array | T>;
+  /** The bytes from the first piece's first to the last one's last. @throws NarborError */
+  open(run: BlobRun, options: CallOptions): AsyncIterable<Uint8Array | T>;
 }
 
 /**
@@ -95,7 +95,7 @@ export function renderArchive(plan: RenderPlan, { blobs }: { readonly blobs: Rea
     smallBytes: SMALL_BLOB_LIMIT,
     opened: 1,
     toPieces: (bytes) => [bytes],
-    open: (piece, callOptions) => readBlob(piece, blobs, callOptions),
+    open: (run, callOptions) => readBlob(run, blobs, callOptions),
   };
   return renderPieces(plan, blobs, contents, options);
 }
@@ -113,9 +113,9 @@ export function renderChunks(plan: RenderPlan, { blobs }: { readonly blobs: Read
     // Most are of one chunk or two.
     opened: Math.ceil(OPEN_AHEAD_BYTES / MIN_CHUNK_LENGTH),
     toPieces: (bytes, piece) => (isCut(piece) ? Array.from(cutBlob(bytes), (chunk) => ({ bytes: chunk, frame: undefined })) : [bytes]),
-    open: (piece, callOptions) => {
-      if (!isCut(piece)) return readBlob(piece, blobs, callOptions);
-      return blobs.readChunks?.(piece.blob, level, callOptions) ?? mapItems(cutStream(readBlob(piece, blobs, callOptions)), (chunk) => ({ bytes: copyBytes(chunk), frame: undefined }));
+    open: (run, callOptions) => {
+      if (run.pieces > 1 || !isCut(run)) return readBlob(run, blobs, callOptions);
+      return blobs.readChunks?.(run.blob, level, callOptions) ?? mapItems(cutStream(readBlob(run, blobs, callOptions)), (chunk) => ({ bytes: copyBytes(chunk), frame: undefined }));
     },
   };
   return renderPieces(plan, blobs, contents, options);
@@ -148,7 +148,7 @@ async function* renderPieces<T extends StreamPiece>(plan: RenderPlan, blobs: Rea
         continue;
       }
       let rendered = piece.position;
-      for await (const part of largeBlobs.next()) {
+      for await (const part of largeBlobs.read(piece)) {
         rendered += bytesOf(part).length;
         largeBlobs.approach(rendered);
         for (const ready of gather.add(part)) yield ready;
@@ -164,11 +164,11 @@ async function* renderPieces<T extends StreamPiece>(plan: RenderPlan, blobs: Rea
 }
 
 /** A whole content that was cut when it was stored, into one chunk or more. */
-function isCut({ blob, start, end }: BlobPiece): boolean {
+function isCut({ blob, start, end }: Pick<BlobPiece, "blob" | "start" | "end">): boolean {
   return start === 0 && end === blob.size && blob.size >= MIN_CHUNK_LENGTH;
 }
 
-async function* readBlob({ blob, start, end }: BlobPiece, blobs: ReadBlobs, options: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
+async function* readBlob({ blob, start, end }: BlobRun, blobs: ReadBlobs, options: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
   // Up to its end, wherever that is: it may be longer than it is said to be.
   const content = await blobs.openRead(blob.digest, { ...options, start, ...(end < blob.size && { end }), size: blob.size });
   if (content === undefined) throw new NarborError("ERR_DATA_LOSS", `Cannot render: blob ${formatDigest(blob.digest)} is not stored any more`);
@@ -259,11 +259,16 @@ class SmallBlobs {
 }
 
 /** A large blob, or a part of it, that is opened. */
-interface OpenedBlob<T> {
-  readonly piece: BlobPiece;
+interface OpenedRun<T> {
+  readonly run: BlobRun;
+  /** Pieces that have not been read. */
+  left: number;
+  /** Where in the blob it goes on: with `rest`, and then with what comes next. */
+  position: number;
+  rest: Uint8Array | undefined;
   readonly content: AsyncIterator<T>;
   /** Asked for already: a stream that was never read from could not be closed. */
-  readonly first: Promise<IteratorResult<T>>;
+  next: Promise<IteratorResult<T>> | undefined;
 }
 
 /** The large blobs of an archive in their order, opened a little before their turn. */
@@ -271,7 +276,8 @@ class LargeBlobs<T extends StreamPiece> {
   readonly #feed: PieceFeed;
   readonly #contents: Contents<T>;
   readonly #options: CallOptions;
-  readonly #opened: OpenedBlob<Uint8Array | T>[] = [];
+  /** The first may have been begun. */
+  readonly #opened: OpenedRun<Uint8Array | T>[] = [];
 
   constructor(feed: PieceFeed, contents: Contents<T>, options: CallOptions) {
     this.#feed = feed;
@@ -281,37 +287,58 @@ class LargeBlobs<T extends StreamPiece> {
 
   /** The archive is rendered up to here: open those that are near. */
   approach(position: number): void {
-    while (this.#opened.length < this.#contents.opened) {
-      const piece = this.#feed.nextLarge(position + OPEN_AHEAD_BYTES);
-      if (piece === undefined) return;
-      const content = this.#contents.open(piece, this.#options)[Symbol.asyncIterator]();
-      const first = content.next();
+    while (this.#waiting() < this.#contents.opened) {
+      const run = this.#feed.nextLarge(position + OPEN_AHEAD_BYTES);
+      if (run === undefined) return;
+      const content = this.#contents.open(run, this.#options)[Symbol.asyncIterator]();
+      const next = content.next();
       // Heard when it is its turn.
-      first.catch(() => undefined);
-      this.#opened.push({ piece, content, first });
+      next.catch(() => undefined);
+      this.#opened.push({ run, left: run.pieces, position: run.start, rest: undefined, content, next });
     }
   }
 
-  /** The bytes of the first of those that were approached. */
-  async *next(): AsyncGenerator<Uint8Array | T, void, undefined> {
-    const { piece: { blob, start, end }, content, first } = this.#opened.shift() as OpenedBlob<Uint8Array | T>;
-    let size = 0;
-    try {
-      for (let result = await first; result.done !== true; result = await content.next()) {
-        size += bytesOf(result.value).length;
-        if (size > end - start) break;
-        yield result.value;
-      }
-    } finally {
-      await content.return?.();
+  /** The bytes of the piece whose turn it is, which was approached. */
+  async *read({ blob, start, end }: BlobPiece): AsyncGenerator<Uint8Array | T, void, undefined> {
+    const opened = this.#opened[0] as OpenedRun<Uint8Array | T>;
+    // While it is read, another may wait.
+    opened.left--;
+    while (opened.position < end) {
+      const piece = await takePiece(opened);
+      if (piece === undefined) break;
+      const bytes = bytesOf(piece);
+      const [from, to] = [Math.max(0, start - opened.position), Math.min(bytes.length, end - opened.position)];
+      if (to < bytes.length && opened.left > 0) opened.rest = bytes.subarray(to);
+      opened.position += opened.rest === undefined ? bytes.length : to;
+      if (from < to) yield from === 0 && to === bytes.length ? piece : bytes.subarray(from, to);
     }
-    if (size !== end - start) throw wrongSize(blob, start + size);
+    if (opened.left > 0 && opened.position === end) return;
+    if (opened.position === end && (await takePiece(opened)) !== undefined) opened.position++;
+    this.#opened.shift();
+    await opened.content.return?.();
+    if (opened.position !== end) throw wrongSize(blob, opened.position);
   }
 
-  /** Leave those that wait. */
+  /** Leave those that are open. */
   async close(): Promise<void> {
     await Promise.all(this.#opened.map(async ({ content }) => await content.return?.()));
   }
+
+  /** Those that have not come to their last piece. */
+  #waiting(): number {
+    const [first] = this.#opened;
+    return first === undefined || first.left > 0 ? this.#opened.length : this.#opened.length - 1;
+  }
+}
+
+/** What comes next in a stream, if anything does. */
+async function takePiece<T>(opened: OpenedRun<T>): Promise<T | Uint8Array | undefined> {
+  const { rest, next } = opened;
+  opened.rest = undefined;
+  if (rest !== undefined) return rest;
+  opened.next = undefined;
+  const result = await (next ?? opened.content.next());
+  return result.done === true ? undefined : result.value;
 }
 
 function wrongSize({ digest, size }: BlobRef, found: number): NarborError {

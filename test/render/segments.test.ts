@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
+import { bytesOf } from "../../src/bytes/framed-bytes.ts";
 import type { BlobService } from "../../src/castore/blob-service.ts";
 import { toSmallBlob } from "../../src/castore/blob-service.ts";
 import type { Segment } from "../../src/castore/recipe.ts";
@@ -131,4 +132,38 @@ test.for([100, 200_000, 1_500_000])("what is rendered is ERR_DATA_LOSS when a bl
       await expectCode(collectItems(renderChunks(plan, { blobs }, 1)), "ERR_DATA_LOSS");
     }
   }
+});
+
+test("renderArchive() reads parts of a large file that follow each other as one stream, in any range, and opens none for each", async () => {
+  const { blobs } = await watchedBlobs();
+  const [one, other] = [toSmallBlob(sampleBytes(3_000_000, 1)), toSmallBlob(sampleBytes(2_000_000, 2))];
+  for (const { bytes } of [one, other]) await blobs.put(sourceOf(bytes));
+  const parts = Array.from({ length: 500 }, (_, index) => ({ ...one, start: index * 6_000, end: index * 6_000 + 1 + (index % 4_000) }));
+  const segments: Segment[] = [
+    ...parts.flatMap((part) => [HEADER, part]),
+    // Back to its beginning, on behind a gap that is too long, to the end; another one in between.
+    { ...one, start: 5, end: 6 },
+    { ...one, start: 2_000_000, end: 3_000_000 },
+    { ...other, start: 7, end: 1_000_000 },
+    one,
+    { ...other, start: 1_000_000, end: 2_000_000 },
+  ];
+  let opened = 0;
+  const counted: BlobService = {
+    ...blobs,
+    openRead: (...parameters) => {
+      opened++;
+      return blobs.openRead(...parameters);
+    },
+  };
+  const { plan } = watchedPlan(segments);
+  const whole = Buffer.concat(segments.map((segment) => (segment instanceof Uint8Array ? segment : (segment.size === one.size ? one : other).bytes.subarray(segment.start ?? 0, segment.end))));
+  expectBytes(await collect(renderArchive(plan, { blobs: counted })), whole);
+  expect(opened).toBeLessThan(15);
+  for (const [start, end] of [[0, 1], [511, 514], [100_000, 900_000], [whole.length - 3_100_000, whole.length - 2_900_000], [whole.length - 1, whole.length]] as const) {
+    expectBytes(await collect(renderArchive(plan, { blobs }, { start, end })), whole.subarray(start, end));
+  }
+  await using packs = await openPacks()();
+  for (const { bytes } of [one, other]) await packs.service.blobs.put(sourceOf(bytes));
+  for (const store of [blobs, packs.service.blobs]) expectBytes(Buffer.concat((await collectItems(renderChunks(plan, { blobs: store }, 1))).map(bytesOf)), whole);
 });

@@ -372,6 +372,9 @@ export class IndexDatabase implements Disposable {
       CREATE TEMP TABLE checked_packs AS SELECT id, indexed_bytes FROM packs;
     `);
     const mark = database.prepare("INSERT OR IGNORE INTO seen_chunks SELECT digest FROM chunks WHERE digest = ? AND pack = ? AND block_offset = ? AND offset = ?");
+    const addAll = database.transaction((pack: number, blockOffset: number, chunks: readonly { readonly digest: Uint8Array; readonly offset: number }[]) => {
+      for (const { digest, offset } of chunks) mark.run(digest, pack, blockOffset, offset);
+    });
     // What another process has written since this began was not looked at, and is not meant.
     const unseen = database
       .prepare<[], Uint8Array>(
@@ -380,9 +383,10 @@ export class IndexDatabase implements Disposable {
       )
       .pluck();
     return {
-      add: database.transaction((pack: number, blockOffset: number, chunks: readonly { readonly digest: Uint8Array; readonly offset: number }[]) => {
-        for (const { digest, offset } of chunks) mark.run(digest, pack, blockOffset, offset);
-      }),
+      add: (pack, blockOffset, chunks) => {
+        snapshot.end();
+        addAll(pack, blockOffset, chunks);
+      },
       *unseenChunks() {
         for (const digest of snapshot.iterate(unseen)) yield toB3Digest(digest);
       },
