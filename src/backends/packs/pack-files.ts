@@ -111,19 +111,14 @@ export class PackFiles implements AsyncDisposable {
 
   /** A block's bytes as they lie in the pack, verified to be those that were written. @throws NarborError ERR_DATA_LOSS */
   async readStored(name: string, offset: number, length: number): Promise<StoredBlock> {
-    const { header, stored } = await this.#readStored(name, offset, Buffer.allocUnsafeSlow(length));
-    if (!equalBytes(blake3(stored), header.storedDigest)) throw damaged(name, offset, "its bytes are not those that were stored");
-    return { header, stored };
+    const block = await this.#readStored(name, offset, Buffer.allocUnsafeSlow(length));
+    checkDigest(name, offset, block);
+    return block;
   }
 
   /** A block's bytes before compression, whose bytes as they lie in the pack are verified. @throws NarborError ERR_DATA_LOSS */
   async readVerified(name: string, offset: number, length: number): Promise<Uint8Array> {
-    const memory = LentMemory.lend(length);
-    const { header, stored } = await this.#readStored(name, offset, memory.bytes);
-    if (!equalBytes(blake3(stored), header.storedDigest)) throw damaged(name, offset, "its bytes are not those that were stored");
-    if (header.codec === "stored") return checkStored(name, offset, header, stored);
-    memory.narrow(length - header.storedLength, length);
-    return await decompressStored(name, offset, decompressZstd(memory, header.rawLength));
+    return await this.#loadBlock(name, offset, length, checkDigest);
   }
 
   /** A block's bytes before compression, not verified, and what it is: as it lies in the pack, where that is a frame. @throws as `readBlock` */
@@ -149,9 +144,10 @@ export class PackFiles implements AsyncDisposable {
     return { header, chunks: decodeChunkTable(header, prefix) };
   }
 
-  async #loadBlock(name: string, offset: number, length: number): Promise<Uint8Array> {
+  async #loadBlock(name: string, offset: number, length: number, check?: typeof checkDigest): Promise<Uint8Array> {
     const memory = LentMemory.lend(length);
     const { header, stored } = await this.#readStored(name, offset, memory.bytes);
+    check?.(name, offset, { header, stored });
     // Those are kept where they are.
     if (header.codec === "stored") return checkStored(name, offset, header, stored);
     memory.narrow(length - header.storedLength, length);
@@ -292,6 +288,10 @@ async function readFully(handle: FileHandle, name: string, offset: number, bytes
     if (bytesRead === 0) throw damaged(name, offset, "the pack is too short");
     filled += bytesRead;
   }
+}
+
+function checkDigest(name: string, offset: number, { header, stored }: StoredBlock): void {
+  if (!equalBytes(blake3(stored), header.storedDigest)) throw damaged(name, offset, "its bytes are not those that were stored");
 }
 
 function checkStored(name: string, offset: number, header: BlockHeader, stored: Uint8Array): Uint8Array {

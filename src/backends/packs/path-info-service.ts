@@ -7,16 +7,17 @@ import { decodePathInfo, encodePathInfo } from "../../store/path-info-proto.ts";
 import type { PathInfoService } from "../../store/path-info-service.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
 
-/** Path infos that were read, and are given again as long as the index has the same of the path. */
-const KEPT_PATH_INFOS = 4096;
-/** Of a longer message none is kept. */
-const KEPT_MESSAGE_BYTES = 4096;
+/** Bytes of messages of path infos that were read, and are given again as long as the index has the same of the path. */
+const KEPT_BYTES = 2 * 1024 * 1024;
+/** A path info counts as so many more. */
+const KEPT_OVERHEAD_BYTES = 512;
 
 export class PacksPathInfoService implements PathInfoService {
   readonly #core: PacksCore;
   readonly #sink: WriteSink;
   /** By the digest. */
   readonly #kept = new Map<string, { readonly message: Uint8Array; readonly pathInfo: PathInfo }>();
+  #keptBytes = 0;
 
   constructor(core: PacksCore, sink: WriteSink) {
     this.#core = core;
@@ -34,12 +35,21 @@ export class PacksPathInfoService implements PathInfoService {
     const kept = this.#kept.get(key);
     if (kept !== undefined && equalBytes(kept.message, message)) return kept.pathInfo;
     const pathInfo = decodePathInfo(message);
-    this.#kept.delete(key);
-    if (message.length > KEPT_MESSAGE_BYTES) return pathInfo;
+    this.#drop(key);
     this.#kept.set(key, { message, pathInfo });
-    const [oldest] = this.#kept.keys();
-    if (this.#kept.size > KEPT_PATH_INFOS && oldest !== undefined) this.#kept.delete(oldest);
+    this.#keptBytes += message.length + KEPT_OVERHEAD_BYTES;
+    for (const oldest of this.#kept.keys()) {
+      if (this.#keptBytes <= KEPT_BYTES) break;
+      this.#drop(oldest);
+    }
     return pathInfo;
+  }
+
+  #drop(key: string): void {
+    const kept = this.#kept.get(key);
+    if (kept === undefined) return;
+    this.#keptBytes -= kept.message.length + KEPT_OVERHEAD_BYTES;
+    this.#kept.delete(key);
   }
 
   async put(pathInfo: PathInfo, options?: CallOptions): Promise<PathInfo> {
