@@ -5,9 +5,11 @@ import type { NamedImages } from "../../src/image/image-record.ts";
 import type { ExportOptions } from "../../src/image/plan-export.ts";
 import { planExport, planImageExport } from "../../src/image/plan-export.ts";
 import { importImages } from "../../src/image/import-images.ts";
+import { ENCODER_VERSION } from "../../src/compression/compress.ts";
+import { blake3 } from "../../src/hash/blake3.ts";
 import { importNar } from "../../src/ingest/ingest-nar.ts";
 import type { Store } from "../../src/store/store.ts";
-import { collect, expectBytes, sampleBytes, textBytes } from "../helpers/bytes.ts";
+import { collect, expectBytes, hexes, sampleBytes, textBytes } from "../helpers/bytes.ts";
 import { openGrpc } from "../helpers/grpc-store.ts";
 import { openMemory, openPacks } from "../helpers/open-stores.ts";
 import { pathInfoOf } from "../helpers/path-infos.ts";
@@ -83,4 +85,9 @@ test("an image that was exported with zstd, and comes into another store, is exp
     const plan = await planImageExport(images[0] as NamedImages, options, opened.service);
     expectBytes(await collect(plan.render()), archive);
   }
+});
+
+test("an archive is of the bytes that ENCODER_VERSION stands for: with others, its first number is to be increased", async () => {
+  const archive = await exported(new MemoryStore(), { format: "tar", compression: "zstd" });
+  expect([ENCODER_VERSION.split(" ")[0], ...hexes([blake3(archive)])]).toEqual(["3", "0321d82fd62f2f882438b7e9cef1e7806eef205aa67f155a789174f246d54dad"]);
 });
