@@ -77,14 +77,19 @@ Begin with:
     if (error instanceof CommanderError) process.exitCode = error.exitCode === EXIT_OK ? EXIT_OK : EXIT_USAGE;
     else if (interrupt.signal.aborted) {
       process.exitCode = interruptedExit;
-      // Who reads or writes slowly, or not at all, is not waited for. Codecs may end what they are at.
-      setTimeout(() => process.exit(), EXIT_MILLISECONDS).unref();
+      // Who reads or writes slowly, or not at all, is not waited for.
+      setTimeout(() => void exitNow(), EXIT_MILLISECONDS).unref();
     }
     else {
       if (error !== reported) printError(error);
       process.exitCode = exitCodeOf(error);
     }
   }
+}
+
+async function exitNow(): Promise<void> {
+  await (await import("../compression/worker-pool.ts")).endCodecThreads();
+  process.exit();
 }
 
 /** What V8 is to do otherwise: docs/decisions/0019 and 0022 have what each of it brings. */

@@ -160,6 +160,15 @@ export function startCodecThread(): void {
   worker.release();
 }
 
+/**
+ * End the threads, each behind what it has to do, and wait until they have ended. A thread that is stopped with the process, while it loads native codecs or is
+ * within one, brings the process down (`napi_throw`): so this is done by itself when nothing keeps the process any more, and is to be done before `process.exit()`.
+ */
+export async function endCodecThreads(): Promise<void> {
+  await Promise.all(Array.from(workers, async (worker) => await worker.end()));
+}
+process.on("beforeExit", () => void endCodecThreads());
+
 /** Threads and jobs there are now. For tests and metrics. */
 export function workerPoolState(): { readonly workers: number; readonly jobs: number } {
   return { workers: workers.size, jobs: [...workers].reduce((sum, worker) => sum + worker.load, 0) };
@@ -208,11 +217,15 @@ class CodecWorker {
   #load = 0;
   #idle: NodeJS.Timeout | undefined;
   #isStopping = false;
+  readonly #ended = deferred<void>();
 
   constructor() {
     this.#thread.on("message", (message: WorkerMessage) => this.#receive(message));
     this.#thread.on("error", (error) => this.#fail(error));
-    this.#thread.on("exit", (code) => this.#fail(new Error(`The thread ended with code ${code}`)));
+    this.#thread.on("exit", (code) => {
+      this.#fail(new Error(`The thread ended with code ${code}`));
+      this.#ended.resolve();
+    });
     // Whoever listens for messages would otherwise be waited for.
     this.#thread.unref();
   }
@@ -246,6 +259,12 @@ class CodecWorker {
     this.#pending.set(request.id, { type, resolve, reject });
     this.post(request, transfer);
     return (await promise) as Extract<WorkerAnswer, { type: T }>;
+  }
+
+  async end(): Promise<void> {
+    this.#stop();
+    this.#thread.ref();
+    await this.#ended.promise;
   }
 
   #receive(message: WorkerMessage): void {
