@@ -25,7 +25,10 @@ export function watchPreface(socket: Socket, idleMilliseconds: number, decide: (
     socket.unshift(seen);
     decide(matches ? "http2" : "http1");
     // HTTP/2 has taken what was put back, and reads by itself.
-    if (!matches) socket.resume();
+    if (matches) return;
+    socket.resume();
+    // node:http of Node.js 20 pauses it while it is being resumed, for a body that no one reads yet, and then it reads all the same: all of the body, into memory.
+    setImmediate(() => void (socket.isPaused() && socket.emit("pause")));
   };
   const stop = (): void => {
     socket.off("data", onData);
