@@ -1,3 +1,4 @@
+import type { LentMemory } from "../bytes/lent-memory.ts";
 import type { BlobRef } from "./blob-service.ts";
 import type { CallOptions } from "./call-options.ts";
 import type { Segment } from "./recipe.ts";
@@ -8,10 +9,10 @@ export interface StoredFrame {
   readonly length: number;
   /** Bytes of the archive in it. */
   readonly rawLength: number;
-  /** The whole zstd frame, verified to be what was stored. @throws NarborError ERR_DATA_LOSS */
-  read(options?: CallOptions): Promise<Uint8Array>;
-  /** The archive's bytes, verified in the same way. @throws NarborError ERR_DATA_LOSS */
-  readRaw(options?: CallOptions): Promise<Uint8Array>;
+  /** The whole zstd frame, verified to be what was stored; to be released. @throws NarborError ERR_DATA_LOSS */
+  read(options?: CallOptions): Promise<LentMemory>;
+  /** The archive's bytes, verified in the same way; to be released. @throws NarborError ERR_DATA_LOSS */
+  readRaw(options?: CallOptions): Promise<LentMemory>;
 }
 
 /** Pieces of an archive that lie elsewhere. */

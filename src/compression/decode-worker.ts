@@ -7,7 +7,7 @@ import { errorMessage, isNarborError } from "../errors.ts";
 import type { Decoder } from "./decoder.ts";
 import type { WorkerAnswer, WorkerCodec, WorkerMessage, WorkerRequest } from "./worker-protocol.ts";
 import { SteppedDecoder } from "./stepped-decoder.ts";
-import { compressZstdSync, decompressZstdSync, shrinkZstdSync } from "./zstd-block.ts";
+import { compressZstdSync, decompressZstdInto, decompressZstdSync, shrinkZstdSync } from "./zstd-block.ts";
 import { abandonedZstdBytes, ZstdDecoder } from "./zstd-decoder.ts";
 
 const DIGEST_LENGTH = 32;
@@ -53,7 +53,10 @@ port.on("message", (request: WorkerRequest) => {
     case "shrinkZstd":
       return void answer(request.id, () => ({ type: "inPlace", id: request.id, memory: request.bytes.buffer, length: shrinkZstdSync(request.bytes, request.level) }));
     case "decompressZstd":
-      return void answer(request.id, () => block(request, decompressZstdSync(request.bytes, request.size)));
+      return void answer(request.id, () => {
+        decompressZstdInto(request.bytes, request.output);
+        return block(request, request.output);
+      });
     case "hashZstd":
       return void answer(request.id, async () => block(request, await hashZstd(request)));
     case "compressGzip":

@@ -112,7 +112,7 @@ export function openHashJob(): HashJob {
 
 type BlockWork =
   | { readonly type: "compressZstd"; readonly level: number }
-  | { readonly type: "decompressZstd"; readonly size: number }
+  | { readonly type: "decompressZstd"; readonly output: Uint8Array<ArrayBuffer> }
   | { readonly type: "hashZstd"; readonly lengths: readonly number[] }
   | { readonly type: "compressGzip"; readonly level: number }
   | { readonly type: "compressBzip2" };
@@ -121,12 +121,13 @@ type BlockWork =
  * Compress, decompress or hash one block in a thread.
  *
  * @param then the memory is given back, or has the same bytes as before
- * @returns what became of it, in memory of its own
+ * @returns what became of it, in memory of its own, or in that which was given for it
  */
-export async function runBlock(work: BlockWork, memory: LentMemory, then: "release" | "keep" = "release"): Promise<Uint8Array> {
+export async function runBlock(work: BlockWork, memory: LentMemory, then: "release" | "keep" = "release"): Promise<Uint8Array<ArrayBuffer>> {
   const { bytes } = memory;
   const [start, end] = [bytes.byteOffset, bytes.byteOffset + bytes.length];
-  const answer = await onWorkerForBlock(async (worker) => await worker.request("block", { ...work, id: nextId++, bytes }, [bytes.buffer]));
+  const transfer = work.type === "decompressZstd" ? [bytes.buffer, work.output.buffer] : [bytes.buffer];
+  const answer = await onWorkerForBlock(async (worker) => await worker.request("block", { ...work, id: nextId++, bytes }, transfer));
   memory.restore(answer.memory, end);
   memory.narrow(start, end);
   if (then === "release") memory.release();

@@ -21,7 +21,8 @@ export type WorkerRequest =
   | { readonly type: "compressZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly level: number }
   /** Done in place, and answered with the memory, and how many bytes are at its beginning then. */
   | { readonly type: "shrinkZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly level: number }
-  | { readonly type: "decompressZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly size: number }
+  /** Into `output`, which is what is answered. */
+  | { readonly type: "decompressZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly output: Uint8Array<ArrayBuffer> }
   /** Answered with the BLAKE3 of each of the pieces that the decompressed bytes are, one behind the other. */
   | { readonly type: "hashZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly lengths: readonly number[] }
   | { readonly type: "compressGzip"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly level: number }

@@ -86,17 +86,28 @@ function copyParts(parts: readonly Uint8Array[], target: Uint8Array): void {
  * Decompress frames that must become exactly `expectedSize` bytes. No more memory than that (and a constant) is taken,
  * whatever they turn out to be.
  *
+ * @throws as `decompressZstdInto`
+ */
+export function decompressZstdSync(bytes: Uint8Array, expectedSize: number): Uint8Array<ArrayBuffer> {
+  // Not zeroed: all of it is written, or none of it is given out.
+  const content = new Uint8Array(Buffer.allocUnsafeSlow(expectedSize).buffer);
+  decompressZstdInto(bytes, content);
+  return content;
+}
+
+/**
+ * Decompress frames that must become as many bytes as there is room for.
+ *
  * @throws NarborError `ERR_COMPRESSION_INVALID` when the input is damaged, cut short or followed by something else,
  *   `ERR_MISMATCH` when it is of another size, `ERR_LIMIT` when it asks for a larger window than such a block needs
  */
-export function decompressZstdSync(bytes: Uint8Array, expectedSize: number): Uint8Array<ArrayBuffer> {
+export function decompressZstdInto(bytes: Uint8Array, content: Uint8Array): void {
+  const expectedSize = content.length;
   const { contentBytes, windowBytes } = parseZstdFrameHeader(bytes);
   if (contentBytes !== undefined && contentBytes !== expectedSize) throw otherSize(`${contentBytes}`, expectedSize);
   if (contentBytes === undefined && windowBytes > Math.max(expectedSize, USUAL_WINDOW_BYTES)) {
     throw new NarborError("ERR_LIMIT", `Cannot decompress zstd: the frame asks for a window of ${windowBytes} bytes to give ${expectedSize}`);
   }
-  // Not zeroed: all of it is written, or none of it is given out.
-  const content = new Uint8Array(Buffer.allocUnsafeSlow(expectedSize).buffer);
   const decoder = new ZstdDecoder();
   try {
     decoder.push(bytes);
@@ -108,7 +119,6 @@ export function decompressZstdSync(bytes: Uint8Array, expectedSize: number): Uin
       size += part.length;
     }
     if (size !== expectedSize) throw otherSize(`${size}`, expectedSize);
-    return content;
   } finally {
     decoder.close();
   }

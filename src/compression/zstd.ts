@@ -48,8 +48,8 @@ export function hashZstd(input: LentMemory, lengths: readonly number[]): Promise
 /**
  * As `decompressZstd`, of input that is needed afterwards: it is as it was then, and not given back.
  */
-export function openZstd(input: LentMemory, expectedSize: number): Promise<Uint8Array> {
-  return runBlock({ type: "decompressZstd", size: expectedSize }, input, "keep");
+export function openZstd(input: LentMemory, expectedSize: number): Promise<LentMemory> {
+  return decompressFrom(input, expectedSize, "keep");
 }
 
 /**
@@ -60,6 +60,13 @@ export function openZstd(input: LentMemory, expectedSize: number): Promise<Uint8
  * @throws NarborError `ERR_COMPRESSION_INVALID` when the input is damaged, cut short or followed by something else,
  *   `ERR_MISMATCH` when it is of another size, `ERR_LIMIT` when it asks for a larger window than such a block needs
  */
-export function decompressZstd(input: LentMemory, expectedSize: number): Promise<Uint8Array> {
-  return runBlock({ type: "decompressZstd", size: expectedSize }, input);
+export function decompressZstd(input: LentMemory, expectedSize: number): Promise<LentMemory> {
+  return decompressFrom(input, expectedSize, "release");
+}
+
+async function decompressFrom(input: LentMemory, expectedSize: number, then: "release" | "keep"): Promise<LentMemory> {
+  const output = LentMemory.lend(expectedSize);
+  const content = await runBlock({ type: "decompressZstd", output: output.bytes }, input, then);
+  output.restore(content.buffer, expectedSize);
+  return output;
 }

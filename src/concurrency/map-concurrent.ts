@@ -1,10 +1,10 @@
 /**
  * `transform` of every item, in order, with up to `ahead` of them under way. What is ready is given out while the source has nothing more
- * to give yet. The first failure ends the loop, when what is still under way has ended too; the source is closed on every way out.
+ * to give yet. How many may be under way is asked each time where it is a function. The first failure ends the loop, when what is still under way has ended too; the source is closed on every way out.
  */
 export async function* mapConcurrent<T, R>(
   source: AsyncIterable<T> | Iterable<T>,
-  ahead: number,
+  ahead: number | (() => number),
   transform: (item: T) => Promise<R>,
 ): AsyncGenerator<R, void, undefined> {
   const iterator = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
@@ -19,7 +19,7 @@ export async function* mapConcurrent<T, R>(
   try {
     for (;;) {
       if (isDone && underway.length === 0) return;
-      if (!isDone && underway.length < ahead) {
+      if (!isDone && underway.length < (typeof ahead === "number" ? ahead : ahead())) {
         next ??= iterator.next();
         if (!(next instanceof Promise)) {
           take(next);

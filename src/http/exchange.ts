@@ -6,7 +6,7 @@ import { NarborError } from "../errors.ts";
 /** Bytes of a body that are handled before others have their turn. */
 const BYTES_PER_TURN = 256 * 1024;
 
-/** The answer of a handler. A body that is a stream must come with its length where that is known. */
+/** The answer of a handler. A body that is a stream must come with its length where that is known; its pieces may change when the next is asked for. */
 export interface HttpAnswer {
   readonly status: number;
   readonly headers?: OutgoingHttpHeaders;
@@ -96,7 +96,7 @@ export async function writeAnswer(response: ServerResponse, answer: HttpAnswer, 
   try {
     for await (const chunk of body) {
       if (response.destroyed) return;
-      if (!response.write(chunk)) await drained(response, idleMilliseconds);
+      await send(chunk, response, idleMilliseconds);
     }
     if (trailers !== undefined) response.addTrailers(await trailers.values());
     response.end();
@@ -106,17 +106,16 @@ export async function writeAnswer(response: ServerResponse, answer: HttpAnswer, 
   }
 }
 
-/** Wait until the client has taken what was sent, or has gone; one that takes nothing for too long is let go. */
-function drained(response: ServerResponse, idleMilliseconds: number): Promise<void> {
+/** Resolves when the client has taken it, so that no one looks at it any more, or has gone; one that takes nothing for too long is let go. */
+function send(bytes: Uint8Array, response: ServerResponse, idleMilliseconds: number): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => response.destroy(), idleMilliseconds);
     const done = (): void => {
       clearTimeout(timer);
-      response.off("drain", done);
       response.off("close", done);
       resolve();
     };
-    response.on("drain", done);
     response.on("close", done);
+    response.write(bytes, done);
   });
 }

@@ -9,6 +9,7 @@ import { nextTurn } from "../concurrency/next-turn.ts";
 import { Semaphore } from "../concurrency/semaphore.ts";
 import { untilAborted } from "../concurrency/until-aborted.ts";
 import { equalBytes } from "../bytes/compare-bytes.ts";
+import { LentMemory } from "../bytes/lent-memory.ts";
 import { streamOf } from "../bytes/stream-of.ts";
 import { createBlake3 } from "../hash/blake3.ts";
 import { NarborError } from "../errors.ts";
@@ -38,8 +39,6 @@ const BATCH_BYTES = 2 * 1024 * 1024;
 const FIRST_MEMORY_BYTES = 64 * 1024;
 /** … or this many files. */
 const BATCH_COUNT = 4096;
-/** Memories of whole batches that are kept for the next: they count for no one's limit. */
-const MAX_SPARES = 2;
 /** Digests remembered as sent, twice over: a repeat from longer ago costs one needless upload, not memory for every file. */
 const REMEMBERED_DIGESTS = 65_536;
 
@@ -47,8 +46,8 @@ interface Batch {
   /** Of all the memory that it has. */
   bytes: number;
   readonly releases: (() => void)[];
-  readonly memories: Uint8Array[];
-  /** The last of its memories, which is filled now, and how much of it is. */
+  readonly memories: LentMemory[];
+  /** The bytes of the last of its memories, which is filled now, and how much of it is. */
   memory: Uint8Array;
   used: number;
   /** Where the framing begins of the file that memory was asked for last, and the file; undefined when what comes before it is not known. */
@@ -81,8 +80,6 @@ export class BlobUploader implements Disposable {
   #batch: Batch | undefined;
   /** Of memory that is taken next. */
   #memoryBytes = FIRST_MEMORY_BYTES;
-  /** Of whole batches that were sent. */
-  readonly #spareMemories: Uint8Array[] = [];
 
   constructor(blobs: Pick<BlobService, "putMany" | "put">, stop: LinkedSignal, options: BlobUploaderOptions = {}) {
     this.#blobs = blobs;
@@ -207,12 +204,12 @@ export class BlobUploader implements Disposable {
     const length = Math.max(needed, Math.min(this.#memoryBytes, limit - (this.#batch?.bytes ?? 0)));
     this.#memoryBytes = Math.min(2 * this.#memoryBytes, BATCH_BYTES);
     const release = await this.#acquire(length);
-    // Not zeroed: only what was filled is ever looked at.
-    const memory = (length === BATCH_BYTES ? this.#spareMemories.pop() : undefined) ?? Buffer.allocUnsafeSlow(length);
+    const lent = LentMemory.lend(length);
+    const memory = lent.bytes;
     this.#batch ??= { bytes: 0, releases: [], memories: [], memory, used: 0, framingStart: undefined, fileStart: 0, blobs: [], tallies: [] };
     this.#batch.bytes += length;
     this.#batch.releases.push(release);
-    this.#batch.memories.push(memory);
+    this.#batch.memories.push(lent);
     this.#batch.memory = memory;
     this.#batch.used = 0;
     return reserveIn(this.#batch, size, framing);
@@ -247,7 +244,8 @@ export class BlobUploader implements Disposable {
         signal.throwIfAborted();
         await this.#count(batch.blobs, batch.tallies);
         await this.#blobs.putMany(batch.blobs, { signal });
-        for (const memory of batch.memories) if (memory.length === BATCH_BYTES && this.#spareMemories.length < MAX_SPARES) this.#spareMemories.push(memory);
+        // One that has failed may still be looked at.
+        for (const memory of batch.memories) memory.release();
       }).finally(() => releaseMemory(batch)),
     );
   }

@@ -2,6 +2,7 @@
  * NARs that lie in frames: given away as zstd streams that no one compresses, stored frames as they lie and between them frames that hold bytes as they
  * are; or as NARs, frame by frame and not file by file.
  */
+import { LentMemory } from "../bytes/lent-memory.ts";
 import type { ArchiveFrames, ArchivePart } from "../castore/archive-frames.ts";
 import type { CallOptions } from "../castore/call-options.ts";
 import type { Segment } from "../castore/recipe.ts";
@@ -28,8 +29,12 @@ export interface FramedNar {
 /** As zstd frames, or decompressed. */
 export type FramedForm = "zstd" | "nar";
 
-/** Frames that are read ahead. */
+/** Frames that are read ahead by one reader, and by all of the process together, as each takes up to a megabyte; one each in any case. */
 const FRAMES_AHEAD = 4;
+const FRAMES_AHEAD_IN_ALL = 64;
+
+/** Renderings under way. */
+let readers = 0;
 
 /**
  * Find where a tree's NAR lies.
@@ -44,21 +49,34 @@ export async function planFramedNar(tree: Tree, frames: ArchiveFrames, maxBetwee
 }
 
 /**
- * The bytes of a NAR in frames, or of the NAR itself, or a range of them; frames outside of the range are not read.
+ * The bytes of a NAR in frames, or of the NAR itself, or a range of them; frames outside of the range are not read. A piece may be looked at until the next is
+ * asked for, and no longer: its memory is used again.
  *
  * @throws NarborError ERR_DATA_LOSS when a frame is not what was stored; never ends early without an error
  */
 export async function* renderFramedNar({ parts }: FramedNar, form: FramedForm, services: { readonly blobs: ReadBlobs }, options: RenderOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
   const wanted = partsWithin(parts, form, options.start ?? 0, options.end ?? Infinity);
-  const opened = mapConcurrent(wanted, FRAMES_AHEAD, async ({ part, start, end }) => {
+  const ahead = (): number => Math.min(FRAMES_AHEAD, Math.max(1, Math.floor(FRAMES_AHEAD_IN_ALL / readers)));
+  const opened = mapConcurrent(wanted, ahead, async ({ part, start, end }) => {
     if ("segments" in part) {
       const segments = (): Iterable<Segment> => (form === "zstd" ? framed(part.segments) : part.segments);
       return renderArchive({ size: lengthOf(part, form), segments }, services, { ...options, start, end });
     }
-    const bytes = form === "zstd" ? await part.read(options) : await part.readRaw(options);
-    return [bytes.subarray(start, end)];
+    const memory = form === "zstd" ? await part.read(options) : await part.readRaw(options);
+    memory.narrow(start, end);
+    return memory;
   });
-  for await (const bytes of opened) yield* bytes;
+  readers++;
+  try {
+    for await (const piece of opened) {
+      if (piece instanceof LentMemory) {
+        yield piece.bytes;
+        piece.release();
+      } else yield* piece;
+    }
+  } finally {
+    readers--;
+  }
 }
 
 /** Where frames begin and how long they are: zstd makes the same of the same bytes. */

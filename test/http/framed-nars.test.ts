@@ -1,4 +1,7 @@
 /** NARs that are served in the frames in which they are stored. */
+import type { IncomingMessage } from "node:http";
+import { get } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { PacksStore } from "../../src/backends/packs/packs-store.ts";
 import { toBase64Url } from "../../src/bytes/text-encoding.ts";
@@ -8,7 +11,7 @@ import { sha256 } from "../../src/hash/sha256.ts";
 import { NarborError } from "../../src/errors.ts";
 import type { Store } from "../../src/store/store.ts";
 import { decompress } from "../../src/compression/decompress.ts";
-import { collect, expectBytes, textBytes } from "../helpers/bytes.ts";
+import { collect, expectBytes, sampleBytes, textBytes } from "../helpers/bytes.ts";
 import type { HttpCache, HttpCacheOptions } from "../helpers/http-cache.ts";
 import { getBytes, narInfoText, openHttpCache, put, send, sha256Nix32 } from "../helpers/http-cache.ts";
 import { directory, file, referenceNar } from "../helpers/reference-nar.ts";
@@ -151,4 +154,31 @@ test("a URL that lies about a NAR's size changes nothing for others", async () =
 test("a NAR that is not here is 404 as zstd, too", async () => {
   const { url } = await openFilled(NAR);
   expect((await send(`${url}/nar/${"0".repeat(52)}.nar.zst`)).status).toBe(404);
+});
+
+/** A client that takes what comes in gulps, with pauses. */
+async function readSlowly(url: string): Promise<Uint8Array> {
+  const response = await new Promise<IncomingMessage>((resolve, reject) => get(url, resolve).on("error", reject));
+  const pieces: Uint8Array[] = [];
+  // Until the kernel takes no more.
+  await sleep(500);
+  for await (const piece of response) {
+    pieces.push(piece as Uint8Array);
+    if (pieces.length % 8 === 0) await sleep(5);
+  }
+  return Buffer.concat(pieces);
+}
+
+test("many readers that are slow get what they asked for, though the memory of what they were sent is used again", async () => {
+  // Half of it cannot be compressed.
+  const nar = referenceNar(directory(Object.fromEntries(Array.from({ length: 60 }, (_, index) => [`file${index}`, file(index % 2 === 0 ? textBytes(300_000, index) : sampleBytes(300_000, index))]))));
+  const { url } = await openFilled(nar);
+  const hash = sha256Nix32(nar);
+  const framed = (await getBytes(`${url}/nar/${hash}.nar.zst`)).bytes;
+  await Promise.all(
+    Array.from({ length: 12 }, async (_, index) => {
+      const [suffix, expected] = index % 2 === 0 ? ["", nar] : [".zst", framed];
+      expectBytes(await readSlowly(`${url}/nar/${hash}.nar${suffix}`), expected);
+    }),
+  );
 });

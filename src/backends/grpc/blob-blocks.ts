@@ -99,7 +99,7 @@ async function* readPieces(core: GrpcCore, blobs: readonly WantedBlob[], options
 /** Off the main thread, which has the blobs to hash and whatever becomes of them. */
 async function contentOf({ codec, bytes, size }: BlobBlock, core: GrpcCore): Promise<Uint8Array> {
   try {
-    return codec === "stored" ? bytes : await decompressZstd(LentMemory.copyOf(bytes), size);
+    return codec === "stored" ? bytes : (await decompressZstd(LentMemory.copyOf(bytes), size)).bytes;
   } catch (error) {
     throw isNarborError(error) ? notAsItSays(core, error) : error;
   }

@@ -1,5 +1,6 @@
 /** Blocks as frames of archives: a block that holds what an archive holds at some place, and nothing else, is given away as it lies in its pack. */
 import { concatBytes, copyBytes } from "../../bytes/collect.ts";
+import { LentMemory } from "../../bytes/lent-memory.ts";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { ArchiveFrames, ArchivePart, StoredFrame } from "../../castore/archive-frames.ts";
@@ -13,7 +14,7 @@ import { nextTurn } from "../../concurrency/next-turn.ts";
 import { NarborError } from "../../errors.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import type { ChunkLocation } from "./index-database.ts";
-import type { BlockTable, StoredBlock } from "./pack-files.ts";
+import type { BlockTable } from "./pack-files.ts";
 import type { PacksCore } from "./packs-core.ts";
 
 /** Files that are looked at before the event loop gets a turn. */
@@ -231,19 +232,18 @@ class PackFrame implements StoredFrame {
     this.length = header.codec === "zstd" ? header.storedLength : rawFrameLength(header.rawLength);
   }
 
-  async read(options?: CallOptions): Promise<Uint8Array> {
-    const { header, stored } = await this.#readStored(options);
-    return header.codec === "zstd" ? stored : rawFrame(stored);
+  async read(options?: CallOptions): Promise<LentMemory> {
+    this.#core.check(options);
+    const { header, stored } = await this.#core.files.readStored(this.#core.packName(this.#pack), this.#offset, this.#blockLength);
+    if (header.codec === "zstd") return stored;
+    const frame = LentMemory.copyOf(rawFrame(stored.bytes));
+    stored.release();
+    return frame;
   }
 
-  async readRaw(options?: CallOptions): Promise<Uint8Array> {
+  async readRaw(options?: CallOptions): Promise<LentMemory> {
     this.#core.check(options);
     return await this.#core.files.readVerified(this.#core.packName(this.#pack), this.#offset, this.#blockLength);
-  }
-
-  async #readStored(options: CallOptions | undefined): Promise<StoredBlock> {
-    this.#core.check(options);
-    return await this.#core.files.readStored(this.#core.packName(this.#pack), this.#offset, this.#blockLength);
   }
 }
 

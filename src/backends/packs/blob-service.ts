@@ -246,7 +246,7 @@ export class PacksBlobService implements BlobService {
     if (blockLength - BLOCK_HEADER_LENGTH - chunks.length * CHUNK_ROW_LENGTH <= size) {
       const { header, stored } = await this.#core.files.readStored(this.#core.packName(pack), blockOffset, blockLength);
       const parts = chunks.map(({ blob, blobOffset, location: { offset, length } }) => ({ blob, blobOffset, offset, length }));
-      return { codec: header.codec, bytes: stored, size: header.rawLength, parts };
+      return { codec: header.codec, bytes: stored.bytes, size: header.rawLength, parts };
     }
     const pieces: Uint8Array[] = [];
     const parts: BlockPart[] = [];
@@ -342,8 +342,8 @@ export class PacksBlobService implements BlobService {
     // What is no chunk of ours, whatever is said of it, is cut and compressed anew.
     const isChunk = header.cut !== undefined && header.count === 1 && header.rawLength === bytes.length && bytes.length <= MAX_CHUNK_LENGTH;
     if (!isChunk) return { bytes, frame: undefined, cut: undefined };
-    const isFrame = header.cut.level === level && (header.codec === "stored" || isSingleZstdFrame(stored, USUAL_WINDOW_BYTES));
-    return { bytes, frame: isFrame ? (header.codec === "zstd" ? stored : rawFrame(bytes)) : undefined, cut: header.cut };
+    const isFrame = header.cut.level === level && (header.codec === "stored" || isSingleZstdFrame(stored.bytes, USUAL_WINDOW_BYTES));
+    return { bytes, frame: isFrame ? (header.codec === "zstd" ? stored.bytes : rawFrame(bytes)) : undefined, cut: header.cut };
   }
 
   #locateChunk(digest: B3Digest): ChunkLocation {

@@ -132,7 +132,7 @@ async function contentOf(content: BlockContent): Promise<Uint8Array> {
   if (content.codec === "stored") return content.bytes;
   checkFrame(content);
   // In a thread: what broken frames leave behind there goes with it.
-  return await decompressZstd(LentMemory.copyOf(content.bytes), content.size);
+  return (await decompressZstd(LentMemory.copyOf(content.bytes), content.size)).bytes;
 }
 
 function checkFrame({ bytes }: BlockContent): void {

@@ -49,8 +49,8 @@ export interface BlockTable {
 /** A block that was read by its place. */
 export interface StoredBlock {
   readonly header: BlockHeader;
-  /** As it lies in the pack. */
-  readonly stored: Uint8Array;
+  /** What is in it, as it lies in the pack. */
+  readonly stored: LentMemory;
 }
 
 interface OpenFile {
@@ -95,7 +95,7 @@ export class PackFiles implements AsyncDisposable {
       this.#cache.set(key, cached);
       return cached.bytes;
     }
-    const bytes = this.#loadBlock(name, offset, length);
+    const bytes = this.#loadBlock(name, offset, length).then((content) => content.bytes);
     const entry = { bytes, size: 0 };
     this.#cache.set(key, entry);
     bytes.then(
@@ -111,25 +111,23 @@ export class PackFiles implements AsyncDisposable {
 
   /** A block's bytes as they lie in the pack, verified to be those that were written. @throws NarborError ERR_DATA_LOSS */
   async readStored(name: string, offset: number, length: number): Promise<StoredBlock> {
-    const block = await this.#readStored(name, offset, Buffer.allocUnsafeSlow(length));
+    const block = await this.#readStored(name, offset, length);
     checkDigest(name, offset, block);
     return block;
   }
 
   /** A block's bytes before compression, whose bytes as they lie in the pack are verified. @throws NarborError ERR_DATA_LOSS */
-  async readVerified(name: string, offset: number, length: number): Promise<Uint8Array> {
+  async readVerified(name: string, offset: number, length: number): Promise<LentMemory> {
     return await this.#loadBlock(name, offset, length, checkDigest);
   }
 
   /** A block's bytes before compression, not verified, and what it is: as it lies in the pack, where that is a frame. @throws as `readBlock` */
   async openBlock(name: string, offset: number, length: number): Promise<StoredBlock & { readonly bytes: Uint8Array }> {
-    const memory = LentMemory.lend(length);
-    const { header, stored } = await this.#readStored(name, offset, memory.bytes);
-    if (!checkBlockHeader(memory.bytes.subarray(0, length - header.storedLength))) throw damaged(name, offset, "its header is damaged");
-    if (header.codec === "stored") return { header, stored, bytes: checkStored(name, offset, header, stored) };
-    memory.narrow(length - header.storedLength, length);
-    const bytes = await decompressStored(name, offset, openZstd(memory, header.rawLength));
-    return { header, stored: memory.bytes, bytes };
+    const { header, prefix, stored } = await this.#readStored(name, offset, length);
+    if (!checkBlockHeader(prefix)) throw damaged(name, offset, "its header is damaged");
+    if (header.codec === "stored") return { header, stored, bytes: checkStored(name, offset, header, stored.bytes) };
+    const content = await decompressStored(name, offset, openZstd(stored, header.rawLength));
+    return { header, stored, bytes: content.bytes };
   }
 
   /** A block's table, verified, without what is in the block. @throws NarborError ERR_DATA_LOSS */
@@ -144,22 +142,23 @@ export class PackFiles implements AsyncDisposable {
     return { header, chunks: decodeChunkTable(header, prefix) };
   }
 
-  async #loadBlock(name: string, offset: number, length: number, check?: typeof checkDigest): Promise<Uint8Array> {
-    const memory = LentMemory.lend(length);
-    const { header, stored } = await this.#readStored(name, offset, memory.bytes);
+  async #loadBlock(name: string, offset: number, length: number, check?: typeof checkDigest): Promise<LentMemory> {
+    const { header, stored } = await this.#readStored(name, offset, length);
     check?.(name, offset, { header, stored });
-    // Those are kept where they are.
-    if (header.codec === "stored") return checkStored(name, offset, header, stored);
-    memory.narrow(length - header.storedLength, length);
-    return await decompressStored(name, offset, decompressZstd(memory, header.rawLength));
+    if (header.codec === "zstd") return await decompressStored(name, offset, decompressZstd(stored, header.rawLength));
+    checkStored(name, offset, header, stored.bytes);
+    return stored;
   }
 
-  /** @param bytes memory for the whole block */
-  async #readStored(name: string, offset: number, bytes: Uint8Array): Promise<StoredBlock> {
+  /** A block, and what stands before what is in it, which is in the same memory. */
+  async #readStored(name: string, offset: number, length: number): Promise<StoredBlock & { readonly prefix: Uint8Array }> {
+    const stored = LentMemory.lend(length);
+    const { bytes } = stored;
     await this.#readInto(bytes, name, offset);
     const header = decodeBlockHeader(bytes);
-    if (header === undefined || blockLength(header) !== bytes.length) throw damaged(name, offset, "its header is damaged");
-    return { header, stored: bytes.subarray(bytes.length - header.storedLength) };
+    if (header === undefined || blockLength(header) !== length) throw damaged(name, offset, "its header is damaged");
+    stored.narrow(length - header.storedLength, length);
+    return { header, prefix: bytes.subarray(0, length - header.storedLength), stored };
   }
 
   /** Everything in a pack from `start` on, good and bad. Stored bytes are checked; a file that is too short for a header is torn. */
@@ -188,7 +187,7 @@ export class PackFiles implements AsyncDisposable {
   async decode(name: string, block: ScannedBlock & { type: "block" }): Promise<Uint8Array> {
     const { offset, header, stored } = block;
     if (header.codec === "stored") return checkStored(name, offset, header, stored);
-    return await decompressStored(name, offset, decompressZstd(LentMemory.copyOf(stored), header.rawLength));
+    return (await decompressStored(name, offset, decompressZstd(LentMemory.copyOf(stored), header.rawLength))).bytes;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -291,7 +290,7 @@ async function readFully(handle: FileHandle, name: string, offset: number, bytes
 }
 
 function checkDigest(name: string, offset: number, { header, stored }: StoredBlock): void {
-  if (!equalBytes(blake3(stored), header.storedDigest)) throw damaged(name, offset, "its bytes are not those that were stored");
+  if (!equalBytes(blake3(stored.bytes), header.storedDigest)) throw damaged(name, offset, "its bytes are not those that were stored");
 }
 
 function checkStored(name: string, offset: number, header: BlockHeader, stored: Uint8Array): Uint8Array {
@@ -299,7 +298,7 @@ function checkStored(name: string, offset: number, header: BlockHeader, stored: 
   return stored;
 }
 
-async function decompressStored(name: string, offset: number, decompressing: Promise<Uint8Array>): Promise<Uint8Array> {
+async function decompressStored(name: string, offset: number, decompressing: Promise<LentMemory>): Promise<LentMemory> {
   try {
     return await decompressing;
   } catch (error) {
