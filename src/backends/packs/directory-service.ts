@@ -21,8 +21,12 @@ import type { PacksCore, WriteSink } from "./packs-core.ts";
  * than a spool keeps in memory, shows all at once; of a larger one, whole subtrees may be readable a moment before its root.
  */
 const WRITES_PER_TURN = 16_384;
-/** Bytes of directories checked before the event loop gets a turn. */
-const BYTES_PER_TURN = 256 * 1024;
+/** Bytes of messages that are held until they are written together: as many as a spool keeps in memory. */
+const MAX_HELD_BYTES = 16 * 1024 * 1024;
+/** Bytes of directories checked before the event loop gets a turn: a millisecond. */
+const BYTES_PER_TURN = 64 * 1024;
+/** Directories looked up before it gets one. */
+const LOOKUPS_PER_TURN = 256;
 /** A small directory costs as much to check as so many bytes of a large one. */
 const BYTES_PER_DIRECTORY = 512;
 
@@ -67,28 +71,41 @@ export class PacksDirectoryService implements DirectoryService {
   /** Leaves first in the packs too: a log that is cut off anywhere holds no directory without its children. */
   async #write(digests: ClosureValidator["digests"], spool: DirectorySpool, options: CallOptions | undefined): Promise<void> {
     let looked = 0;
-    let written = 0;
+    let unknown: Uint8Array[] = [];
+    let unknownBytes = 0;
     /** What was written and need not be durable yet; all but the last are on their way. */
     const groups: Group[] = [];
     for await (const run of spool.runs()) {
-      this.#core.check(options);
-      const messages = [...run];
-      const unknown = messages.filter((_, position) => !this.#core.index.hasDirectory(digests.at(looked + position)));
-      looked += messages.length;
-      for (const message of unknown) {
-        if (written++ % WRITES_PER_TURN === WRITES_PER_TURN - 1) {
+      for (const message of run) {
+        if (looked % LOOKUPS_PER_TURN === 0) {
+          await nextTurn();
+          this.#core.check(options);
+        }
+        if (this.#core.index.hasDirectory(digests.at(looked++))) continue;
+        if (unknown.length >= WRITES_PER_TURN || (unknownBytes > 0 && unknownBytes + message.length > MAX_HELD_BYTES)) {
+          this.#writeTogether(unknown, groups);
+          unknown = [];
+          unknownBytes = 0;
           await nextTurn();
           await this.#core.writer.ready();
           // One group fills while another becomes durable: however slow the disk is, no more of them are kept in memory.
           while (groups.length > 1) await groups.shift()?.done;
           this.#core.check(options);
         }
-        this.#sink.check(groups);
-        const group = this.#core.writer.addRecord({ type: "directory", message });
-        if (group !== groups.at(-1)) groups.push(group);
+        unknown.push(message);
+        unknownBytes += message.length;
       }
     }
+    this.#writeTogether(unknown, groups);
     await this.#sink.settle(groups);
+  }
+
+  #writeTogether(messages: readonly Uint8Array[], groups: Group[]): void {
+    for (const message of messages) {
+      this.#sink.check(groups);
+      const group = this.#core.writer.addRecord({ type: "directory", message });
+      if (group !== groups.at(-1)) groups.push(group);
+    }
   }
 
   async *#walk(root: B3Digest, options: CallOptions | undefined): AsyncGenerator<NamedDirectory, void, undefined> {
