@@ -5,8 +5,8 @@
 
 /** Less is not kept: to take it anew costs little, and it comes in every size. */
 const MIN_KEPT_BYTES = 64 * 1024;
-/** Sizes are rounded up to a multiple of this, so that what is kept fits what is asked for. */
-const STEP_BYTES = 64 * 1024;
+/** So many sizes between one power of two and the next are kept, so that what is kept fits what is asked for. */
+const SIZES_PER_DOUBLING = 2;
 /** Most bytes that are kept for whoever asks next. */
 const MAX_IDLE_BYTES = 16 * 1024 * 1024;
 
@@ -25,11 +25,10 @@ export class LentMemory {
   /** So many bytes; what is in them is anything. */
   static lend(size: number): LentMemory {
     if (size < MIN_KEPT_BYTES) return new LentMemory(new ArrayBuffer(size), size);
-    const rounded = Math.ceil(size / STEP_BYTES) * STEP_BYTES;
-    const kept = idle.get(rounded)?.pop();
-    if (kept !== undefined) idleBytes -= rounded;
+    const step = 2 ** Math.ceil(Math.log2(size)) / (2 * SIZES_PER_DOUBLING);
+    const rounded = Math.ceil(size / step) * step;
     // Not zeroed.
-    return new LentMemory(kept ?? Buffer.allocUnsafeSlow(rounded).buffer, size);
+    return new LentMemory(takeIdle(rounded) ?? Buffer.allocUnsafeSlow(rounded).buffer, size);
   }
 
   static copyOf(bytes: Uint8Array): LentMemory {
@@ -66,4 +65,15 @@ export class LentMemory {
     if (kept === undefined) idle.set(size, [buffer]);
     else kept.push(buffer);
   }
+}
+
+/** Of that size, or of one up to twice as large. */
+function takeIdle(size: number): ArrayBuffer | undefined {
+  for (const larger of [size, (size * 3) / 2, (size * 4) / 3, size * 2]) {
+    const kept = idle.get(larger)?.pop();
+    if (kept === undefined) continue;
+    idleBytes -= larger;
+    return kept;
+  }
+  return undefined;
 }

@@ -9,9 +9,9 @@ export interface StoredFrame {
   readonly length: number;
   /** Bytes of the archive in it. */
   readonly rawLength: number;
-  /** The whole zstd frame, verified to be what was stored; to be released. @throws NarborError ERR_DATA_LOSS */
-  read(options?: CallOptions): Promise<LentMemory>;
-  /** The archive's bytes, verified in the same way; to be released. @throws NarborError ERR_DATA_LOSS */
+  /** Whether it lies right behind that one, so that both are read in one go. */
+  isBehind(other: StoredFrame): boolean;
+  /** The archive's bytes, verified to be what was stored; to be released. @throws NarborError ERR_DATA_LOSS */
   readRaw(options?: CallOptions): Promise<LentMemory>;
 }
 
@@ -36,4 +36,12 @@ export interface ArchiveFrames {
    * @throws NarborError ERR_DATA_LOSS when a blob is not stored, or not of its size
    */
   lay(segments: Iterable<Uint8Array | BlobRef>, maxBetween: number, options?: CallOptions): Promise<readonly ArchivePart[] | undefined>;
+
+  /**
+   * Whole zstd frames, each right behind the one before it (see `StoredFrame.isBehind`), and other bytes between them, all in one.
+   *
+   * @returns the frames verified to be what was stored; to be released
+   * @throws NarborError ERR_DATA_LOSS
+   */
+  read(pieces: readonly (StoredFrame | Uint8Array)[], options?: CallOptions): Promise<LentMemory>;
 }

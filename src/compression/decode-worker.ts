@@ -1,9 +1,11 @@
 /** The thread that decodes, and compresses blocks. Started by worker-pool.ts; see worker-protocol.ts. */
 import { createHash, type Hash } from "node:crypto";
+import { readSync } from "node:fs";
 import { setPriority } from "node:os";
 import { parentPort } from "node:worker_threads";
 
-import { errorMessage, isNarborError } from "../errors.ts";
+import { equalBytes } from "../bytes/compare-bytes.ts";
+import { errorMessage, isNarborError, NarborError } from "../errors.ts";
 import type { Decoder } from "./decoder.ts";
 import type { WorkerAnswer, WorkerCodec, WorkerMessage, WorkerRequest } from "./worker-protocol.ts";
 import { SteppedDecoder } from "./stepped-decoder.ts";
@@ -13,6 +15,8 @@ import { abandonedZstdBytes, ZstdDecoder } from "./zstd-decoder.ts";
 const DIGEST_LENGTH = 32;
 /** There are as many of these threads as processors: they are to leave one to the main thread, by which everyone is answered. A third of its share, where there are too few. */
 const NICENESS = 5;
+/** More is not kept for the next frame. */
+const MAX_READ_MEMORY_BYTES = 1024 * 1024;
 /** Retire with this much memory in zstd contexts that cannot be used again. */
 const MAX_ABANDONED_BYTES = 64 * 1024 * 1024;
 
@@ -22,6 +26,8 @@ giveWay();
 
 const jobs = new Map<number, Promise<SteppedDecoder>>();
 const hashes = new Map<number, Hash>();
+/** What frames are read into, one after the other. */
+let readMemory = Buffer.alloc(0);
 let loadingBlake3: Promise<typeof import("../hash/blake3.ts")> | undefined;
 
 port.on("message", (request: WorkerRequest) => {
@@ -57,6 +63,11 @@ port.on("message", (request: WorkerRequest) => {
         decompressZstdInto(request.bytes, request.output);
         return block(request, request.output);
       });
+    case "readZstd":
+      return void answer(request.id, async () => {
+        await readZstd(request);
+        return { type: "inPlace", id: request.id, memory: request.bytes.buffer, length: request.bytes.length };
+      });
     case "hashZstd":
       return void answer(request.id, async () => block(request, await hashZstd(request)));
     case "compressGzip":
@@ -90,10 +101,27 @@ function giveWay(): void {
   }
 }
 
+async function readZstd({ bytes, frame: { fd, position, length, digest } }: Extract<WorkerRequest, { type: "readZstd" }>): Promise<void> {
+  const { blake3 } = await loadBlake3();
+  const memory = length > readMemory.length ? Buffer.allocUnsafeSlow(length) : readMemory;
+  if (length <= MAX_READ_MEMORY_BYTES) readMemory = memory;
+  const frame = memory.subarray(0, length);
+  for (let filled = 0; filled < length; ) {
+    const count = readSync(fd, frame, filled, length - filled, position + filled);
+    if (count === 0) throw new NarborError("ERR_DATA_LOSS", "it is too short");
+    filled += count;
+  }
+  if (!equalBytes(blake3(frame), digest)) throw new NarborError("ERR_DATA_LOSS", "its bytes are not those that were stored");
+  decompressZstdInto(frame, bytes);
+}
+
+/** Most threads never hash. */
+function loadBlake3(): Promise<typeof import("../hash/blake3.ts")> {
+  return (loadingBlake3 ??= import("../hash/blake3.ts"));
+}
+
 async function hashZstd({ bytes, lengths }: Extract<WorkerRequest, { type: "hashZstd" }>): Promise<Uint8Array<ArrayBuffer>> {
-  // Most threads never hash.
-  loadingBlake3 ??= import("../hash/blake3.ts");
-  const { blake3 } = await loadingBlake3;
+  const { blake3 } = await loadBlake3();
   const content = decompressZstdSync(bytes, lengths.reduce((sum, length) => sum + length, 0));
   const digests = new Uint8Array(lengths.length * DIGEST_LENGTH);
   let offset = 0;

@@ -12,7 +12,7 @@ import { Worker } from "node:worker_threads";
 import type { LentMemory } from "../bytes/lent-memory.ts";
 import { deferred } from "../concurrency/deferred.ts";
 import { NarborError } from "../errors.ts";
-import type { WorkerAnswer, WorkerCodec, WorkerMessage, WorkerRequest } from "./worker-protocol.ts";
+import type { FrameInFile, WorkerAnswer, WorkerCodec, WorkerMessage, WorkerRequest } from "./worker-protocol.ts";
 
 /** How long a thread without work is kept. */
 const IDLE_MS = 10_000;
@@ -134,8 +134,10 @@ export async function runBlock(work: BlockWork, memory: LentMemory, then: "relea
   return answer.bytes;
 }
 
+type InPlaceWork = { readonly type: "shrinkZstd"; readonly level: number } | { readonly type: "readZstd"; readonly frame: FrameInFile };
+
 /** Do something with bytes in a thread, where they are. When this rejects, the memory is lost. */
-export async function runInPlace(work: { readonly type: "shrinkZstd"; readonly level: number }, memory: LentMemory): Promise<void> {
+export async function runInPlace(work: InPlaceWork, memory: LentMemory): Promise<void> {
   const { bytes } = memory;
   const answer = await onWorkerForBlock(async (worker) => await worker.request("inPlace", { ...work, id: nextId++, bytes }, [bytes.buffer]));
   memory.restore(answer.memory, answer.length);

@@ -23,10 +23,24 @@ export type WorkerRequest =
   | { readonly type: "shrinkZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly level: number }
   /** Into `output`, which is what is answered. */
   | { readonly type: "decompressZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly output: Uint8Array<ArrayBuffer> }
+  /** A frame where it lies in a file, verified to be of that BLAKE3 and decompressed into `bytes`. */
+  | { readonly type: "readZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly frame: FrameInFile }
   /** Answered with the BLAKE3 of each of the pieces that the decompressed bytes are, one behind the other. */
   | { readonly type: "hashZstd"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly lengths: readonly number[] }
   | { readonly type: "compressGzip"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly level: number }
   | { readonly type: "compressBzip2"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer> };
+
+/** A frame that is to be read by a thread. */
+export interface FrameInFile {
+  /** Of a file that stays open until it is read. */
+  readonly fd: number;
+  /** Where it begins, in bytes. */
+  readonly position: number;
+  /** Bytes. */
+  readonly length: number;
+  /** BLAKE3. */
+  readonly digest: Uint8Array;
+}
 
 /** What is answered when nothing went wrong. */
 export type WorkerAnswer =

@@ -6,6 +6,7 @@
  */
 import { LentMemory } from "../bytes/lent-memory.ts";
 import { runBlock, runInPlace } from "./worker-pool.ts";
+import type { FrameInFile } from "./worker-protocol.ts";
 import { rawFrame } from "./zstd-frame.ts";
 
 export { compressZstdSync, decompressZstdSync, ZSTD_ENCODER } from "./zstd-block.ts";
@@ -62,6 +63,17 @@ export function openZstd(input: LentMemory, expectedSize: number): Promise<LentM
  */
 export function decompressZstd(input: LentMemory, expectedSize: number): Promise<LentMemory> {
   return decompressFrom(input, expectedSize, "release");
+}
+
+/**
+ * Read a frame where it lies in a file, verify it, and decompress it to exactly `expectedSize` bytes: all of that in a thread, which waits for the file.
+ *
+ * @throws NarborError ERR_DATA_LOSS when the file is too short, or holds other bytes there; as `decompressZstd`; any other error when the file cannot be read
+ */
+export async function readZstd(frame: FrameInFile, expectedSize: number): Promise<LentMemory> {
+  const memory = LentMemory.lend(expectedSize);
+  await runInPlace({ type: "readZstd", frame }, memory);
+  return memory;
 }
 
 async function decompressFrom(input: LentMemory, expectedSize: number, then: "release" | "keep"): Promise<LentMemory> {

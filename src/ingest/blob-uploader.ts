@@ -75,8 +75,8 @@ export class BlobUploader implements Disposable {
   tally: BlobTally = { newBytes: 0, sharedBytes: 0 };
   #sent = new Set<string>();
   #sentBefore = new Set<string>();
-  /** Whether the file before was not sent, since it had been already: then no one can put the next one behind it. */
-  #isRepeated = false;
+  /** Whether the file before was not sent with the small ones, as one that is large, or not at all, since it had been already: then no one can put the next one behind it. */
+  #isApart = false;
   #batch: Batch | undefined;
   /** Of memory that is taken next. */
   #memoryBytes = FIRST_MEMORY_BYTES;
@@ -98,7 +98,7 @@ export class BlobUploader implements Disposable {
    * @param framing see `SmallBlob`; it must not change until the memory is there
    */
   reserve(size: number, framing?: Uint8Array): Uint8Array | Promise<Uint8Array> {
-    const known = this.#isRepeated ? undefined : framing;
+    const known = this.#isApart ? undefined : framing;
     const length = size + (known?.length ?? 0);
     const batch = this.#batch;
     if (batch !== undefined && batch.memory.length - batch.used >= length) return reserveIn(batch, size, known);
@@ -111,7 +111,7 @@ export class BlobUploader implements Disposable {
     if (batch === undefined) throw new TypeError("addSmall() without reserve()");
     const blob = toSmallBlob(bytes, batch.framingStart === undefined ? undefined : batch.memory.subarray(batch.framingStart, batch.fileStart));
     const isNew = this.#remember(blob.digest);
-    if (bytes.length > 0) this.#isRepeated = !isNew;
+    if (bytes.length > 0) this.#isApart = !isNew;
     if (isNew) {
       batch.blobs.push(blob);
       batch.tallies.push(this.tally);
@@ -126,6 +126,7 @@ export class BlobUploader implements Disposable {
    * waited for by `join`, and the next file need not wait for the answer. Rejects with the error of `content`, which stops nothing else.
    */
   async addLarge(content: AsyncIterable<Uint8Array>): Promise<B3Digest> {
+    this.#isApart = true;
     const { signal } = this.#stop;
     const hasher = createBlake3();
     const { tally } = this;

@@ -26,7 +26,7 @@ const FILES_HASHED_AT_ONCE = 4;
 const SIZE_LENGTH = 8;
 const HASH_LENGTH = 32;
 /** What a part of a plan takes in memory. */
-const PART_BYTES = 300;
+const PART_BYTES = 500;
 /** A NAR of less is served as it is: there is nothing to gain. */
 const MIN_FRAMED_BYTES = 16 * 1024;
 /** So much of a NAR may lie elsewhere than in stored frames, and be served as it is. */

@@ -11,7 +11,7 @@ const BLOCK_BYTES = 512 * 1024;
 export const LARGE_CHUNK_BYTES = 128 * 1024;
 /**
  * A block that holds so much ends where the archive that fills it goes on elsewhere: it can be given away as it is only when all of it is one piece of
- * the archive. Smaller ones would not compress as well.
+ * the archive. Smaller ones would not compress as well; but where two pieces are in one, it ends when it holds so much, for the sake of what follows.
  */
 const MIN_RUN_BYTES = 64 * 1024;
 
@@ -32,6 +32,8 @@ export class BlockBuilder {
   /** Whether the block is a piece of an archive, and whether the archive's last chunk went there. */
   #hasFraming = false;
   #isContinued = false;
+  /** Whether there is more in it than one piece of an archive. */
+  #isBroken = false;
 
   /**
    * Whether the block must be taken before a chunk of so many bytes comes.
@@ -41,12 +43,13 @@ export class BlockBuilder {
   isFullFor(length: number, framing: Uint8Array | undefined): boolean {
     if (this.#entries.length === 0) return false;
     if (this.#length + length + (framing?.length ?? 0) > BLOCK_BYTES || this.#entries.length + 2 > MAX_BLOCK_CHUNKS) return true;
-    const isContinued = this.#isContinued && framing !== undefined;
-    return this.#hasFraming && !isContinued && length > 0 && this.#length >= MIN_RUN_BYTES;
+    const isOfArchive = this.#hasFraming || framing !== undefined;
+    return isOfArchive && this.#length >= MIN_RUN_BYTES && (this.#isBroken || this.#breaks(length, framing));
   }
 
   /** Add a chunk smaller than `LARGE_CHUNK_BYTES`, whose bytes are copied. */
   add(entry: ChunkEntry, bytes: Uint8Array, framing: Uint8Array | undefined): void {
+    this.#isBroken ||= this.#breaks(bytes.length, framing);
     if (framing !== undefined) {
       this.#write(framing);
       this.#entries.push({ digest: toB3Digest(blake3(framing)), length: framing.length, isFraming: true });
@@ -75,6 +78,12 @@ export class BlockBuilder {
     this.#length = 0;
     this.#entries = [];
     this.#hasFraming = false;
+    this.#isBroken = false;
+  }
+
+  /** Whether that is not the next piece of the archive that fills the block. */
+  #breaks(length: number, framing: Uint8Array | undefined): boolean {
+    return this.#length > 0 && length > 0 && !(this.#isContinued && framing !== undefined);
   }
 
   #write(bytes: Uint8Array): void {

@@ -13,6 +13,16 @@ test("LentMemory.lend() gives memory again that was given back, of the size that
   expect(again.bytes).toHaveLength(310 * KIB);
 });
 
+test("LentMemory.lend() gives memory that is larger rather than new one, but not more than about twice as large", () => {
+  const first = LentMemory.lend(6000 * KIB);
+  const { buffer } = first.bytes;
+  first.release();
+  expect(LentMemory.lend(2000 * KIB).bytes.buffer).not.toBe(buffer);
+  const again = LentMemory.lend(4000 * KIB);
+  expect(again.bytes.buffer).toBe(buffer);
+  expect(again.bytes).toHaveLength(4000 * KIB);
+});
+
 test("LentMemory.release() gives back once, whoever calls it again", () => {
   const memory = LentMemory.lend(200 * KIB);
   memory.release();

@@ -1,6 +1,6 @@
 /** Blocks as frames of archives: a block that holds what an archive holds at some place, and nothing else, is given away as it lies in its pack. */
 import { concatBytes, copyBytes } from "../../bytes/collect.ts";
-import { LentMemory } from "../../bytes/lent-memory.ts";
+import type { LentMemory } from "../../bytes/lent-memory.ts";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { ArchiveFrames, ArchivePart, StoredFrame } from "../../castore/archive-frames.ts";
@@ -14,6 +14,8 @@ import { nextTurn } from "../../concurrency/next-turn.ts";
 import { NarborError } from "../../errors.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import type { ChunkLocation } from "./index-database.ts";
+import type { BlockHeader } from "./pack-format.ts";
+import { blockLength } from "./pack-format.ts";
 import type { BlockTable } from "./pack-files.ts";
 import type { PacksCore } from "./packs-core.ts";
 
@@ -62,6 +64,34 @@ export class PacksArchiveFrames implements ArchiveFrames {
     layout.addBytes(concatBytes(gap));
     return layout.finish();
   }
+
+  async read(pieces: readonly (StoredFrame | Uint8Array)[], options?: CallOptions): Promise<LentMemory> {
+    this.#core.check(options);
+    const ours = pieces.map(ourPiece);
+    const frames = ours.filter((piece) => piece instanceof PackFrame);
+    const [first] = frames;
+    if (first === undefined || frames.some((frame, index) => index > 0 && !frame.isBehind(frames[index - 1] as PackFrame))) {
+      throw new TypeError("Only frames that lie one behind the other are read in one go");
+    }
+    const { memory, stored } = await this.#core.files.readRun(this.#core.packName(first.pack), first.offset, frames.map(({ header }) => header), roomBefore(ours));
+    const contents = stored.values();
+    let end = 0;
+    for (const piece of ours) {
+      memory.bytes.set(piece instanceof PackFrame ? frameOf(piece, contents.next().value as Uint8Array) : piece, end);
+      end += piece.length;
+    }
+    memory.narrow(0, end);
+    return memory;
+  }
+}
+
+function ourPiece(piece: StoredFrame | Uint8Array): PackFrame | Uint8Array {
+  if (piece instanceof Uint8Array || piece instanceof PackFrame) return piece;
+  throw new TypeError("The frame is another store's");
+}
+
+function frameOf({ header }: PackFrame, stored: Uint8Array): Uint8Array {
+  return header.codec === "zstd" ? stored : rawFrame(stored);
 }
 
 /** A block, as far as an archive goes along with it. */
@@ -218,33 +248,45 @@ class Layout {
 class PackFrame implements StoredFrame {
   readonly length: number;
   readonly rawLength: number;
+  readonly pack: number;
+  /** Where its block is in the pack. */
+  readonly offset: number;
+  readonly header: BlockHeader;
   readonly #core: PacksCore;
-  readonly #pack: number;
-  readonly #offset: number;
-  readonly #blockLength: number;
 
-  constructor(core: PacksCore, { pack, blockOffset, blockLength }: ChunkLocation, { header }: BlockTable) {
+  constructor(core: PacksCore, { pack, blockOffset }: ChunkLocation, { header }: BlockTable) {
     this.#core = core;
-    this.#pack = pack;
-    this.#offset = blockOffset;
-    this.#blockLength = blockLength;
+    this.pack = pack;
+    this.offset = blockOffset;
+    this.header = header;
     this.rawLength = header.rawLength;
     this.length = header.codec === "zstd" ? header.storedLength : rawFrameLength(header.rawLength);
   }
 
-  async read(options?: CallOptions): Promise<LentMemory> {
-    this.#core.check(options);
-    const { header, stored } = await this.#core.files.readStored(this.#core.packName(this.#pack), this.#offset, this.#blockLength);
-    if (header.codec === "zstd") return stored;
-    const frame = LentMemory.copyOf(rawFrame(stored.bytes));
-    stored.release();
-    return frame;
+  isBehind(other: StoredFrame): boolean {
+    return other instanceof PackFrame && other.pack === this.pack && other.offset + blockLength(other.header) === this.offset;
   }
 
   async readRaw(options?: CallOptions): Promise<LentMemory> {
     this.#core.check(options);
-    return await this.#core.files.readVerified(this.#core.packName(this.#pack), this.#offset, this.#blockLength);
+    return await this.#core.files.readVerified(this.#core.packName(this.pack), this.offset, this.header);
   }
+}
+
+/** Bytes that must be free before blocks that are read, so that frames and what stands between them can be moved together at the beginning, and none is overwritten. */
+function roomBefore(pieces: readonly (PackFrame | Uint8Array)[]): number {
+  let room = 0;
+  let written = 0;
+  let read = 0;
+  for (const piece of pieces) {
+    if (piece instanceof PackFrame) {
+      const end = read + blockLength(piece.header);
+      room = Math.max(room, written - (end - piece.header.storedLength));
+      read = end;
+    }
+    written += piece.length;
+  }
+  return Math.max(room, written - read);
 }
 
 function isFramedBy(row: ChunkEntry | undefined, gap: Uint8Array): boolean {

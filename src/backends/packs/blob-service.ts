@@ -105,11 +105,11 @@ export class PacksBlobService implements BlobService {
     this.#core.check(options);
     this.#sink.check();
     const groups = new Set<Group | undefined>();
-    let isAfterSmall = true;
+    // Others may have written meanwhile.
+    this.#core.writer.interrupt();
     for (const { digest, bytes, framing } of blobs) {
-      const isSmall = bytes.length <= MIN_CHUNK_LENGTH;
-      if (isSmall) groups.add(this.#core.writer.addChunk(digest, bytes, { framing: isAfterSmall ? framing : undefined, isCut: true }));
-      isAfterSmall = isSmall;
+      if (bytes.length <= MIN_CHUNK_LENGTH) groups.add(this.#core.writer.addChunk(digest, bytes, { framing, isCut: true }));
+      else this.#core.writer.interrupt();
     }
     for (const { digest, bytes } of blobs) {
       if (bytes.length <= MIN_CHUNK_LENGTH) continue;

@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import { LentMemory } from "../../bytes/lent-memory.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
-import { decompressZstd, openZstd } from "../../compression/zstd.ts";
-import { NarborError } from "../../errors.ts";
+import { decompressZstd, openZstd, readZstd } from "../../compression/zstd.ts";
+import { isNarborError, NarborError } from "../../errors.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import type { BlockHeader } from "./pack-format.ts";
 import {
@@ -116,9 +116,45 @@ export class PackFiles implements AsyncDisposable {
     return block;
   }
 
-  /** A block's bytes before compression, whose bytes as they lie in the pack are verified. @throws NarborError ERR_DATA_LOSS */
-  async readVerified(name: string, offset: number, length: number): Promise<LentMemory> {
-    return await this.#loadBlock(name, offset, length, checkDigest);
+  /**
+   * Blocks that lie one behind the other, with these headers, in one go.
+   *
+   * @param room bytes to leave free before them in memory
+   * @returns what is in each, as it lies in the pack, verified; all of it in `memory`
+   * @throws NarborError ERR_DATA_LOSS
+   */
+  async readRun(name: string, offset: number, headers: readonly BlockHeader[], room: number): Promise<{ readonly memory: LentMemory; readonly stored: readonly Uint8Array[] }> {
+    const memory = LentMemory.lend(headers.reduce((sum, header) => sum + blockLength(header), room));
+    const bytes = memory.bytes.subarray(room);
+    await this.#readInto(bytes, name, offset);
+    let end = 0;
+    const stored = headers.map((header) => {
+      const start = end;
+      end += blockLength(header);
+      const content = bytes.subarray(end - header.storedLength, end);
+      if (!equalBytes(blake3(content), header.storedDigest)) throw damaged(name, offset + start, "its bytes are not those that were stored");
+      return content;
+    });
+    return { memory, stored };
+  }
+
+  /** A block's bytes before compression, verified to be those of the block with that header. @throws NarborError ERR_DATA_LOSS */
+  async readVerified(name: string, offset: number, header: BlockHeader): Promise<LentMemory> {
+    const { codec, rawLength, storedLength, storedDigest } = header;
+    const length = blockLength(header);
+    if (codec === "stored") {
+      const { stored } = await this.readStored(name, offset, length);
+      checkStored(name, offset, header, stored.bytes);
+      return stored;
+    }
+    return await this.#withFile(name, async ({ fd }) => {
+      try {
+        return await readZstd({ fd, position: offset + length - storedLength, length: storedLength, digest: storedDigest }, rawLength);
+      } catch (error) {
+        if (!isNarborError(error) || error.code === "ERR_UNAVAILABLE") throw error;
+        throw damaged(name, offset, error.code === "ERR_DATA_LOSS" ? error.message : "it cannot be decompressed", error);
+      }
+    });
   }
 
   /** A block's bytes before compression, not verified, and what it is: as it lies in the pack, where that is a frame. @throws as `readBlock` */
@@ -142,9 +178,8 @@ export class PackFiles implements AsyncDisposable {
     return { header, chunks: decodeChunkTable(header, prefix) };
   }
 
-  async #loadBlock(name: string, offset: number, length: number, check?: typeof checkDigest): Promise<LentMemory> {
+  async #loadBlock(name: string, offset: number, length: number): Promise<LentMemory> {
     const { header, stored } = await this.#readStored(name, offset, length);
-    check?.(name, offset, { header, stored });
     if (header.codec === "zstd") return await decompressStored(name, offset, decompressZstd(stored, header.rawLength));
     checkStored(name, offset, header, stored.bytes);
     return stored;
@@ -233,9 +268,14 @@ export class PackFiles implements AsyncDisposable {
   }
 
   async #readInto(bytes: Uint8Array, name: string, offset: number): Promise<void> {
+    await this.#withFile(name, async (handle) => await readFully(handle, name, offset, bytes));
+  }
+
+  /** The file stays open until `read` has ended. */
+  async #withFile<T>(name: string, read: (handle: FileHandle) => Promise<T>): Promise<T> {
     const file = this.#acquire(name);
     try {
-      await readFully(await file.handle, name, offset, bytes);
+      return await read(await file.handle);
     } catch (error) {
       if (typeof error === "object" && error !== null && "code" in error && error.code === "ENOENT") {
         throw new NarborError("ERR_DATA_LOSS", `Cannot read pack "${name}": it is not there`, { cause: error });

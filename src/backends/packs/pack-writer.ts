@@ -113,6 +113,11 @@ export class PackWriter implements AsyncDisposable {
     return group;
   }
 
+  /** The next small chunk is not what follows the last one in an archive. */
+  interrupt(): void {
+    this.#openBlock.skip();
+  }
+
   /** Write a block that someone else has made of chunks, as it is. Undefined, and not written, when some of them are there or on their way. */
   addBlock(block: CompressedBlock): Group | undefined {
     this.#checkOpen();

@@ -101,7 +101,7 @@ test("imports that run side by side do not spoil each other's frames", async () 
   for (const [index, tree] of trees.entries()) {
     const framed = await plan(store, roots[index] as Node);
     expectBytes(await narOf(store, framed), referenceNar(tree));
-    expect(bytesBetween(framed)).toBeLessThan(referenceNar(tree).length / 2);
+    expect(bytesBetween(framed)).toBeLessThan(referenceNar(tree).length / 100);
   }
 });
 
@@ -180,6 +180,52 @@ test.for([[1], ["none"]] as [BlockCompression][])("a byte that is flipped anywhe
     });
   }
   expect(lost).toBeGreaterThan(100);
+});
+
+test("a pack that is damaged or cut off after a NAR was planned gives the NAR or ERR_DATA_LOSS", async () => {
+  await using temporary = await temporaryDirectory();
+  await using store = await PacksStore.open(temporary.path, { create: true });
+  const framed = await plan(store, await put(store, PACKAGE));
+  const nar = referenceNar(PACKAGE);
+  const pack = await onlyPack(temporary.path);
+  const good = await readFile(pack);
+  const attempt = async (bytes: Uint8Array): Promise<number> => {
+    await writeFile(pack, bytes);
+    let lost = 0;
+    for (const form of ["nar", "zstd"] as const) {
+      try {
+        const rendered = renderFramedNar(framed, form, store);
+        expectBytes(await collect(form === "nar" ? rendered : decompress(rendered, { codec: "zstd" })), nar);
+      } catch (error) {
+        if (!isNarborError(error, "ERR_DATA_LOSS")) throw error;
+        expect(error.message).toMatch(/^Cannot read the block at byte \d+ of pack "[^"]+": (its bytes are not those that were stored|it is too short|the pack is too short)$|^Cannot render: chunk|^Cannot read chunk/);
+        lost++;
+      }
+    }
+    return lost;
+  };
+  let lost = 0;
+  for (let at = 1000; at < good.length; at += 99_991) lost += await attempt(Buffer.concat([good.subarray(0, at), Buffer.of((good[at] as number) ^ 1), good.subarray(at + 1)]));
+  expect(lost).toBeGreaterThan(20);
+  expect(await attempt(good.subarray(0, good.length / 2))).toBe(2);
+  expect(await attempt(good)).toBe(0);
+});
+
+test("files that are large, or stored already, leave little of the NAR around them outside of frames", async () => {
+  await using temporary = await temporaryDirectory();
+  await using store = await PacksStore.open(temporary.path, { create: true });
+  const before = Object.fromEntries(Array.from({ length: 50 }, (_, index) => [`old${index}`, file(textBytes(5000, 9000 + index))]));
+  await put(store, directory(before));
+  const entry = (index: number): Tree => {
+    if (index % 97 === 0) return before[`old${index % 50}`] as Tree;
+    if (index % 131 === 0) return file(sampleBytes(1_200_000, index));
+    return file(textBytes(index % 53 === 0 ? 150_000 : 6000, index));
+  };
+  const tree = directory(Object.fromEntries(Array.from({ length: 1200 }, (_, index) => [`file${String(index).padStart(4, "0")}`, entry(index)])));
+  const framed = await plan(store, await put(store, tree));
+  const nar = referenceNar(tree);
+  expectBytes(await narOf(store, framed), nar);
+  expect(bytesBetween(framed) / nar.length).toBeLessThan(0.08);
 });
 
 test("a blob that is not stored is ERR_DATA_LOSS, and the signal's reason comes out", async () => {
