@@ -132,10 +132,12 @@ export function checkBlockHeader(headerAndTable: Uint8Array): boolean {
 
 /** The chunks of a checked header and table. */
 export function decodeChunkTable(header: BlockHeader, headerAndTable: Uint8Array): ChunkEntry[] {
-  const view = new DataView(headerAndTable.buffer, headerAndTable.byteOffset, headerAndTable.length);
+  // One for all digests: of a NAR of many files, an array each would be collected for longer than it takes to read them.
+  const table = copyBytes(headerAndTable.subarray(BLOCK_HEADER_LENGTH, BLOCK_HEADER_LENGTH + tableLength(header)));
+  const view = new DataView(table.buffer);
   const chunks: ChunkEntry[] = [];
-  for (let offset = BLOCK_HEADER_LENGTH; offset < BLOCK_HEADER_LENGTH + tableLength(header); offset += CHUNK_ROW_LENGTH) {
-    const digest = toB3Digest(copyBytes(headerAndTable.subarray(offset, offset + DIGEST_LENGTH)));
+  for (let offset = 0; offset < table.length; offset += CHUNK_ROW_LENGTH) {
+    const digest = toB3Digest(table.subarray(offset, offset + DIGEST_LENGTH));
     const length = view.getUint32(offset + DIGEST_LENGTH, true);
     chunks.push(length >= FRAMING_BIT ? { digest, length: length - FRAMING_BIT, isFraming: true } : { digest, length });
   }
