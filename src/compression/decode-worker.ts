@@ -108,7 +108,7 @@ async function readZstd({ bytes, frame: { fd, position, length, digest } }: Extr
   const frame = memory.subarray(0, length);
   for (let filled = 0; filled < length; ) {
     const count = readSync(fd, frame, filled, length - filled, position + filled);
-    if (count === 0) throw new NarborError("ERR_DATA_LOSS", "it is too short");
+    if (count === 0) throw new NarborError("ERR_DATA_LOSS", "the file is too short");
     filled += count;
   }
   if (!equalBytes(blake3(frame), digest)) throw new NarborError("ERR_DATA_LOSS", "its bytes are not those that were stored");

@@ -63,7 +63,8 @@ export async function* readBody(request: IncomingMessage, idleMilliseconds: numb
 function nextWithin(iterator: AsyncIterator<unknown>, milliseconds: number): Promise<IteratorResult<unknown>> {
   return new Promise((resolve, reject) => {
     const idle = (): void => reject(new NarborError("ERR_TIMEOUT", `Nothing came of the request's body for ${milliseconds / 1000} s`));
-    const timer = setTimeout(idle, milliseconds);
+    // What is left of a body that was answered may never come, nor an end of it: no one waits for that any more.
+    const timer = setTimeout(idle, milliseconds).unref();
     iterator
       .next()
       .then(resolve, reject)

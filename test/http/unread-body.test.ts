@@ -62,3 +62,25 @@ describe.for([
     }
   });
 });
+
+test("a body that was answered before its end keeps no process from ending", async () => {
+  const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
+  const before = timers();
+  const server = await startHttpServer({
+    host: "127.0.0.1",
+    port: 0,
+    app: async ({ body }) => {
+      const pieces = body[Symbol.asyncIterator]();
+      await pieces.next();
+      // As someone does who reads ahead, and then finds that it is not what it should be.
+      pieces.next().catch(() => undefined);
+      return await Promise.resolve(textAnswer(400, ""));
+    },
+  });
+  const client = connect({ host: "127.0.0.1", port: server.port });
+  client.write(`${HEAD}begins`);
+  await once(client, "data");
+  client.destroy();
+  await server.stop(0);
+  expect(timers()).toBe(before);
+});

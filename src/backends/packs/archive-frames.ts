@@ -173,7 +173,7 @@ class Layout {
     let { next } = run;
     if (gap.length > 0 && !isFramedBy(run.rows[next++], gap)) return false;
     const row = run.rows[next++];
-    if (row === undefined || row.isFraming === true || row.length !== blob.size || !equalBytes(row.digest, blob.digest)) return false;
+    if (!holds(row, blob)) return false;
     run.next = next;
     if (gap.length > 0) run.segments.push(gap);
     run.segments.push(blob);
@@ -192,7 +192,9 @@ class Layout {
     const [first] = rows;
     const before = first?.isFraming === true ? first.length : 0;
     const own = gap.subarray(gap.length - before);
-    if (location.offset !== before || gap.length < before || (before > 0 && !isFramedBy(first, own))) {
+    // The index may be older or newer than the pack.
+    const isThere = holds(before > 0 ? rows[1] : first, blob);
+    if (!isThere || location.offset !== before || gap.length < before || (before > 0 && !isFramedBy(first, own))) {
       this.#addBetween(gap);
       this.#addBetween(blob);
       return;
@@ -287,6 +289,10 @@ function roomBefore(pieces: readonly (PackFrame | Uint8Array)[]): number {
     written += piece.length;
   }
   return Math.max(room, written - read);
+}
+
+function holds(row: ChunkEntry | undefined, blob: BlobRef): boolean {
+  return row !== undefined && row.isFraming !== true && row.length === blob.size && equalBytes(row.digest, blob.digest);
 }
 
 function isFramedBy(row: ChunkEntry | undefined, gap: Uint8Array): boolean {

@@ -143,9 +143,10 @@ export class PackFiles implements AsyncDisposable {
     const { codec, rawLength, storedLength, storedDigest } = header;
     const length = blockLength(header);
     if (codec === "stored") {
-      const { stored } = await this.readStored(name, offset, length);
-      checkStored(name, offset, header, stored.bytes);
-      return stored;
+      const { memory } = await this.readRun(name, offset, [header], 0);
+      memory.narrow(length - storedLength, length);
+      checkStored(name, offset, header, memory.bytes);
+      return memory;
     }
     return await this.#withFile(name, async ({ fd }) => {
       try {
@@ -324,7 +325,7 @@ async function readFully(handle: FileHandle, name: string, offset: number, bytes
   let filled = 0;
   while (filled < bytes.length) {
     const { bytesRead } = await handle.read(bytes, filled, bytes.length - filled, offset + filled);
-    if (bytesRead === 0) throw damaged(name, offset, "the pack is too short");
+    if (bytesRead === 0) throw damaged(name, offset, "the file is too short");
     filled += bytesRead;
   }
 }
