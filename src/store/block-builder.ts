@@ -13,7 +13,7 @@ export const LARGE_CHUNK_BYTES = 128 * 1024;
  * A block that holds so much ends where the archive that fills it goes on elsewhere: it can be given away as it is only when all of it is one piece of
  * the archive. Smaller ones would not compress as well; but where two pieces are in one, it ends when it holds so much, for the sake of what follows.
  */
-const MIN_RUN_BYTES = 64 * 1024;
+const MIN_RUN_BYTES = 8 * 1024;
 
 /** Less than this is copied out of the memory for a whole block. */
 const SMALL_BLOCK_BYTES = BLOCK_BYTES / 4;

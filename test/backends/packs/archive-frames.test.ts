@@ -247,7 +247,7 @@ test("files that are large, or stored already, leave little of the NAR around th
   const framed = await plan(store, await put(store, tree));
   const nar = referenceNar(tree);
   expectBytes(await narOf(store, framed), nar);
-  expect(bytesBetween(framed) / nar.length).toBeLessThan(0.08);
+  expect(bytesBetween(framed) / nar.length).toBeLessThan(0.02);
 });
 
 test("a blob that is not stored is ERR_DATA_LOSS, and the signal's reason comes out", async () => {
