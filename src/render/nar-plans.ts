@@ -4,6 +4,7 @@ import { ByteWriter } from "../bytes/byte-writer.ts";
 import type { ArchiveFrames, ArchivePart } from "../castore/archive-frames.ts";
 import type { CallOptions } from "../castore/call-options.ts";
 import type { Node } from "../castore/node.ts";
+import { nextTurn } from "../concurrency/next-turn.ts";
 import { isNarborError } from "../errors.ts";
 import { Sha256Tap } from "../hash/sha256.ts";
 import type { ComputedCache, ComputedKey } from "../store/computed-cache.ts";
@@ -62,6 +63,7 @@ export class NarPlans {
   /** As `planNar`. */
   async plan(root: Node, options?: CallOptions): Promise<RenderPlan> {
     const make = async (): Promise<{ readonly plan: RenderPlan; readonly bytes: number }> => {
+      await nextTurn();
       const tree = await loadTree(root, this.#services.directories);
       return { plan: await planTree(tree, this.#services), bytes: treeBytes(tree) };
     };
@@ -83,6 +85,7 @@ export class NarPlans {
     const { frames, directories } = this.#services;
     if (frames === undefined || narSize < MIN_FRAMED_BYTES) return undefined;
     const make = async (): Promise<{ readonly plan: FramedNar | undefined; readonly bytes: number }> => {
+      await nextTurn();
       const plan = await planFramedNar(await loadTree(root, directories), frames, narSize * MAX_BETWEEN_SHARE);
       return { plan, bytes: (plan?.parts ?? []).reduce((sum, part) => sum + partBytes(part), PART_BYTES) };
     };

@@ -20,7 +20,7 @@ import type { BlockTable } from "./pack-files.ts";
 import type { PacksCore } from "./packs-core.ts";
 
 /** Files that are looked at before the event loop gets a turn. */
-const FILES_PER_TURN = 1024;
+const FILES_PER_TURN = 256;
 /** What stands between two files is looked at in one piece up to here; no block holds a longer one. */
 const MAX_GAP_BYTES = 64 * 1024;
 /** Pieces that are not in stored frames. Each takes some hundred bytes as long as the archive is known. */
