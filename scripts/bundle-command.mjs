@@ -1,7 +1,7 @@
 /**
  * The command in few files: Node.js takes longer to find and load two hundred than many a command then works.
  *
- * What tsc made of the command and of its codec threads goes to dist/command, with those packages that are ES modules; others, native ones among them, stay where npm puts them.
+ * What tsc made of the command and of its threads goes to dist/command, with those packages that are ES modules; others, native ones among them, stay where npm puts them.
  */
 import { chmodSync, rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -14,7 +14,7 @@ rmSync(new URL("../dist/command", import.meta.url), { recursive: true, force: tr
 
 await build({
   absWorkingDir: fileURLToPath(new URL("..", import.meta.url)),
-  entryPoints: { narbor: "dist/cli/main.js", "decode-worker": "dist/compression/decode-worker.js" },
+  entryPoints: { narbor: "dist/cli/main.js", "decode-worker": "dist/compression/decode-worker.js", "index-worker": "dist/backends/packs/index-worker.js" },
   outdir: "dist/command",
   bundle: true,
   splitting: true,

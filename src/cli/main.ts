@@ -88,7 +88,7 @@ Begin with:
 }
 
 async function exitNow(): Promise<void> {
-  await (await import("../compression/worker-pool.ts")).endCodecThreads();
+  await (await import("../concurrency/start-thread.ts")).endThreads();
   process.exit();
 }
 

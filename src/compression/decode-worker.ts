@@ -7,6 +7,7 @@ import { parentPort } from "node:worker_threads";
 import { equalBytes } from "../bytes/compare-bytes.ts";
 import { errorMessage, isNarborError, NarborError } from "../errors.ts";
 import type { Decoder } from "./decoder.ts";
+import { collectGarbage } from "./garbage.ts";
 import type { WorkerAnswer, WorkerCodec, WorkerMessage, WorkerRequest } from "./worker-protocol.ts";
 import { SteppedDecoder } from "./stepped-decoder.ts";
 import { compressZstdSync, decompressZstdInto, decompressZstdSync, shrinkZstdSync } from "./zstd-block.ts";
@@ -136,6 +137,7 @@ async function answer(id: number, work: () => WorkerAnswer | Promise<WorkerAnswe
   try {
     const result = await work();
     send(result, memoriesOf(result));
+    collectGarbage();
   } catch (error) {
     send({ type: "error", id, code: isNarborError(error) ? error.code : undefined, message: errorMessage(error) });
   }

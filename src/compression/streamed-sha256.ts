@@ -8,8 +8,11 @@ import { type HashJob, openHashJob } from "./worker-pool.ts";
 
 /** Bytes that go to the thread at once. A stream of less is hashed where it is. */
 const PIECE_BYTES = 512 * 1024;
-/** Pieces that the thread may be behind. */
-const PIECES_BEHIND = 2;
+/** Pieces that the threads may be behind, of all streams together; one each in any case. With less than four, the stream waits while the thread compresses a few blocks. */
+const PIECES_BEHIND_IN_ALL = 8;
+
+/** Streams that are hashed in threads. */
+let streams = 0;
 
 /** SHA-256 and size of everything that passes. */
 export class StreamedSha256 {
@@ -27,16 +30,18 @@ export class StreamedSha256 {
 
   /** The same chunks as `source` gives, counted and copied before they are handed on. To be called once. */
   async *through(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+    streams++;
     try {
       for await (const chunk of source) {
         this.#add(chunk);
-        while (this.#behind.length > PIECES_BEHIND) await this.#behind.shift();
+        while (this.#behind.length > Math.max(1, Math.floor(PIECES_BEHIND_IN_ALL / streams))) await this.#behind.shift();
         yield chunk;
       }
       this.#digest = this.#finish();
       // Heard of by whoever asks for it.
       this.#digest.catch(() => undefined);
     } finally {
+      streams--;
       // Nothing is under way when no one asks for the digest.
       if (this.#digest === undefined) this.#job?.close();
     }

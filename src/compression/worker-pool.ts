@@ -6,11 +6,10 @@
  * one. Threads do not keep the process alive unless an answer is awaited.
  */
 import { availableParallelism } from "node:os";
-import { extname } from "node:path";
-import { Worker } from "node:worker_threads";
 
 import type { LentMemory } from "../bytes/lent-memory.ts";
 import { deferred } from "../concurrency/deferred.ts";
+import { endWithProcess, startThread } from "../concurrency/start-thread.ts";
 import { NarborError } from "../errors.ts";
 import type { FrameInFile, WorkerAnswer, WorkerCodec, WorkerMessage, WorkerRequest } from "./worker-protocol.ts";
 
@@ -163,14 +162,7 @@ export function startCodecThread(): void {
   worker.release();
 }
 
-/**
- * End the threads, each behind what it has to do, and wait until they have ended. A thread that is stopped with the process, while it loads native codecs or is
- * within one, brings the process down (`napi_throw`): so this is done by itself when nothing keeps the process any more, and is to be done before `process.exit()`.
- */
-export async function endCodecThreads(): Promise<void> {
-  await Promise.all(Array.from(workers, async (worker) => await worker.end()));
-}
-process.on("beforeExit", () => void endCodecThreads());
+endWithProcess(async () => void (await Promise.all(Array.from(workers, async (worker) => await worker.end()))));
 
 /** Threads and jobs there are now. For tests and metrics. */
 export function workerPoolState(): { readonly workers: number; readonly jobs: number } {
@@ -192,17 +184,6 @@ function leastLoadedWorker(): CodecWorker {
   return worker;
 }
 
-/** Start decode-worker, which is beside this file, compiled or not. */
-function startThread(): Worker {
-  const extension = extname(import.meta.url);
-  const script = new URL(`./decode-worker${extension}`, import.meta.url);
-  if (extension === ".js") return new Worker(script);
-  // From the sources, as in tests: tsx works in the main thread only, unless it is asked to in each. It is found from
-  // the working directory, which is the checkout then.
-  const start = `import("tsx/esm/api").then((tsx) => (tsx.register(), import(${JSON.stringify(script.href)})))`;
-  return new Worker(start, { eval: true });
-}
-
 type AnsweredRequest = Extract<WorkerRequest, { id: number }>;
 
 interface PendingAnswer {
@@ -212,7 +193,7 @@ interface PendingAnswer {
 }
 
 class CodecWorker {
-  readonly #thread = startThread();
+  readonly #thread = startThread("./decode-worker", import.meta.url);
   readonly #pending = new Map<number, PendingAnswer>();
   #failure: NarborError | undefined;
   /** Blocks among what it has to do. */

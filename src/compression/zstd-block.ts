@@ -3,6 +3,7 @@ import { _NapiBindings as bindings } from "@cloudpss/zstd/napi";
 
 import { asBuffer } from "../bytes/as-buffer.ts";
 import { NarborError } from "../errors.ts";
+import { countGarbage } from "./garbage.ts";
 import { ZstdDecoder } from "./zstd-decoder.ts";
 import { parseZstdFrameHeader, USUAL_WINDOW_BYTES } from "./zstd-frames.ts";
 
@@ -52,6 +53,7 @@ function compressToParts(bytes: Uint8Array, level: number): readonly Uint8Array[
   context.data(asBuffer(bytes), (part) => parts.push(part));
   context.end((part) => parts.push(part));
   kept = { level, context };
+  countGarbage(sumOfLengths(parts));
   return withContentSize(parts, bytes.length);
 }
 

@@ -8,6 +8,7 @@ import { _NapiBindings as bindings } from "@cloudpss/zstd/napi";
 
 import { errorMessage } from "../errors.ts";
 import { type Decoder, endsEarly, invalidInput } from "./decoder.ts";
+import { countGarbage } from "./garbage.ts";
 import { ZstdFrameWalker } from "./zstd-frames.ts";
 
 /** What one call to libzstd may become, give or take a block. */
@@ -73,7 +74,10 @@ export class ZstdDecoder implements Decoder {
     const bytes = Buffer.from(this.#input.buffer, this.#input.byteOffset, length);
     this.#input = this.#input.subarray(length);
     try {
-      this.#context.data(bytes, (output) => this.#output.push(output as Uint8Array<ArrayBuffer>));
+      this.#context.data(bytes, (output) => {
+        this.#output.push(output as Uint8Array<ArrayBuffer>);
+        countGarbage(output.length);
+      });
     } catch (error) {
       throw invalidInput("zstd", `input is damaged: ${errorMessage(error)}`);
     }

@@ -41,7 +41,7 @@ export type App = (request: HttpRequest) => Promise<HttpAnswer>;
 const DEFAULT_MAX_UPLOADS = 16;
 /** Small files of all uploads that are in memory at once, in bytes; and what each may hold while it waits for its client, with room to spare. */
 const UPLOAD_BYTES = 32 * 1024 * 1024;
-const UPLOAD_BYTES_EACH = 3 * 1024 * 1024;
+const UPLOAD_BYTES_EACH = 2.25 * 1024 * 1024;
 const DEFAULT_MAX_NAR_BYTES = 2 ** 40;
 const CACHE_INFO_LIMIT = 64 * 1024;
 

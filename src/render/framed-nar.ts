@@ -33,12 +33,12 @@ export interface FramedNar {
 export type FramedForm = "zstd" | "nar";
 
 /** Frames that lie one behind the other are read, and given, together up to here: most are of some 70 KiB. */
-const RUN_BYTES = 512 * 1024;
+const RUN_BYTES = 256 * 1024;
 /** What stands between two frames is short, unless there is a file in it. */
 const MAX_LITERAL_BYTES = 16 * 1024;
 /** Runs of frames that are read ahead by one reader, and by all of the process together, as each takes up to a megabyte; one each in any case. */
 const AHEAD = 4;
-const AHEAD_IN_ALL = 64;
+const AHEAD_IN_ALL = 32;
 
 /** Renderings under way. */
 let readers = 0;

@@ -3,11 +3,13 @@ import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 
 const POOL = new URL("../../src/compression/worker-pool.ts", import.meta.url).href;
+const THREADS = new URL("../../src/concurrency/start-thread.ts", import.meta.url).href;
 
 /** Start a thread in a process of its own, which then ends. How many threads there are at its end is printed: each of those could bring it down. */
 async function runProcess(end: string): Promise<{ readonly stdout: string; readonly stderr: string }> {
   const script = `
-    const { startCodecThread, endCodecThreads, workerPoolState } = await import(${JSON.stringify(POOL)});
+    const { startCodecThread, workerPoolState } = await import(${JSON.stringify(POOL)});
+    const { endThreads } = await import(${JSON.stringify(THREADS)});
     process.on("exit", () => console.log(workerPoolState().workers));
     startCodecThread();
     console.log(workerPoolState().workers);
@@ -21,6 +23,6 @@ describe("a process that ends while a codec thread starts", () => {
   });
 
   test("waits for it before it exits", async () => {
-    expect(await runProcess("await endCodecThreads(); process.exit();")).toEqual({ stdout: "1\n0\n", stderr: "" });
+    expect(await runProcess("await endThreads(); process.exit();")).toEqual({ stdout: "1\n0\n", stderr: "" });
   });
 });

@@ -10,7 +10,8 @@ import { decodePathInfo } from "../../store/path-info-proto.ts";
 import type { StoreCheck } from "../../store/store-check.ts";
 import type { PacksCore } from "./packs-core.ts";
 import type { ScannedBlock } from "./pack-files.ts";
-import { encodeChunkList, readRecords } from "./record-format.ts";
+import { encodeChunkTable } from "./chunk-table.ts";
+import { readRecords } from "./record-format.ts";
 
 /**
  * How much was written to each pack, as far as anyone knows: what the index says, what an old index said before it was made anew,
@@ -112,7 +113,7 @@ async function* checkRecords({ core, blobs }: Checked, content: Uint8Array): Asy
     const indexed = core.index.splitBlob(record.digest);
     // Forgotten when the index was made anew, for what was said above.
     if (indexed === undefined && lost !== undefined) continue;
-    if (indexed !== undefined && equalBytes(encodeChunkList(indexed), encodeChunkList(record.chunks))) continue;
+    if (indexed !== undefined && equalBytes(encodeChunkTable(indexed), encodeChunkTable(record.chunks))) continue;
     // Two clients that came at once may have cut it in two ways; the first counts.
     if (indexed !== undefined && (await isWhole(record.digest, blobs))) continue;
     yield { type: "damage", message: `the index has other chunks for blob ${formatDigest(record.digest)} than its pack`, digest: record.digest };

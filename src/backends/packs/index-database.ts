@@ -18,8 +18,9 @@ import { FRAMED_NAR_KIND } from "../../store/computed-cache.ts";
 import type { NarFileRecord, NarRecord } from "../../store/nar-index.ts";
 import { mergePathInfo } from "../../store/path-info.ts";
 import { decodePathInfo, encodePathInfo } from "../../store/path-info-proto.ts";
+import { encodeChunkTable } from "./chunk-table.ts";
 import type { StoreRecord } from "./record-format.ts";
-import { decodeChunkList, encodeChunkList } from "./record-format.ts";
+import { decodeChunkList } from "./record-format.ts";
 import { toStoreError } from "./system-error.ts";
 
 /** Where a chunk lies. */
@@ -171,7 +172,7 @@ export class IndexDatabase implements Disposable {
       database = new Database(file, { timeout: BUSY_TIMEOUT_MS });
       database.pragma("journal_mode = WAL");
       database.pragma("synchronous = NORMAL");
-      database.pragma("cache_size = -32768");
+      database.pragma("cache_size = -16384");
       // By default the log is emptied after a thousand pages, which a single import writes several times over, the same ones each time.
       database.pragma("wal_autocheckpoint = 2048");
       prepareTables(database);
@@ -473,7 +474,7 @@ export class IndexDatabase implements Disposable {
         statements.addDirectory.run(blake3(record.message), record.message);
         return;
       case "blob":
-        statements.addBlob.run(record.digest, record.size, encodeChunkList(record.chunks));
+        statements.addBlob.run(record.digest, record.size, encodeChunkTable(record.chunks));
         return;
       case "nar":
         statements.putTree.run(encodeEntry(record.nar.root), record.nar.narSha256, record.nar.narSize);

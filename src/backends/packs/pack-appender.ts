@@ -39,7 +39,7 @@ export interface CompressedBlock {
 }
 
 /** Bytes of blocks waiting to be compressed or written, beyond which writers are to wait. */
-const BACKLOG_BYTES = 16 * 1024 * 1024;
+const BACKLOG_BYTES = 8 * 1024 * 1024;
 /** Bytes of blocks, before compression, and blocks that are written at a time: to wake a thread for each takes longer than what it then does. */
 const WRITE_BYTES = 4 * 1024 * 1024;
 const WRITE_BLOCKS = 64;

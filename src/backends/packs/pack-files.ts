@@ -16,8 +16,8 @@ import {
   BLOCK_MAGIC,
   blockLength,
   checkBlockHeader,
+  chunksOf,
   decodeBlockHeader,
-  decodeChunkTable,
   PACK_HEADER,
   tableLength,
 } from "./pack-format.ts";
@@ -176,7 +176,7 @@ export class PackFiles implements AsyncDisposable {
     if (end > bytes.length) bytes = await this.#read(name, offset, end);
     const prefix = bytes.subarray(0, end);
     if (!checkBlockHeader(prefix)) throw damaged(name, offset, "its header is damaged");
-    return { header, chunks: decodeChunkTable(header, prefix) };
+    return { header, chunks: chunksOf(header, prefix) };
   }
 
   async #loadBlock(name: string, offset: number, length: number): Promise<LentMemory> {
@@ -243,7 +243,7 @@ export class PackFiles implements AsyncDisposable {
     const prefix = bytes.subarray(0, BLOCK_HEADER_LENGTH + tableLength(header));
     const stored = bytes.subarray(prefix.length);
     if (!checkBlockHeader(prefix) || !equalBytes(blake3(stored), header.storedDigest)) return undefined;
-    const chunks = header.kind === "chunks" ? decodeChunkTable(header, prefix) : [];
+    const chunks = header.kind === "chunks" ? chunksOf(header, prefix) : [];
     if (header.kind === "chunks" && chunks.reduce((sum, { length: bytesOfChunk }) => sum + bytesOfChunk, 0) !== header.rawLength) return undefined;
     return { type: "block", offset, end, header, chunks, stored };
   }

@@ -6,18 +6,15 @@ import { copyBytes } from "../../bytes/collect.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import { equalBytes } from "../../bytes/compare-bytes.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
-import { DIGEST_LENGTH, toB3Digest } from "../../castore/digest.ts";
+import { DIGEST_LENGTH } from "../../castore/digest.ts";
 import { ZSTD_ENCODER } from "../../compression/zstd.ts";
+import { CHUNK_ROW_LENGTH, decodeChunkTable, encodeChunkTable } from "./chunk-table.ts";
 
 /** First bytes of a pack file: "narborpk", the version, four zeros. */
 export const PACK_HEADER = new Uint8Array(Buffer.concat([Buffer.from("narborpk"), Buffer.from([1, 0, 0, 0, 0, 0, 0, 0])]));
 
 /** Bytes of a block's header before its table of chunks. */
 export const BLOCK_HEADER_LENGTH = 64;
-/** Bytes of one row in the table: a digest and a length. */
-export const CHUNK_ROW_LENGTH = DIGEST_LENGTH + 4;
-/** In a length in the table: see `ChunkEntry.isFraming`. */
-const FRAMING_BIT = 0x8000_0000;
 /** Begins every block; a scan finds the next good block by it. */
 export const BLOCK_MAGIC = new Uint8Array(Buffer.from("NBLK"));
 
@@ -95,12 +92,7 @@ export function encodeBlockHeader(
   // A chunk that is stored as it is, alone, has been hashed.
   const chunk = block.codec === "stored" && chunks.length === 1 ? chunks[0] : undefined;
   bytes.set(chunk?.digest ?? blake3(stored), STORED_DIGEST_OFFSET);
-  let offset = BLOCK_HEADER_LENGTH;
-  for (const { digest, length, isFraming } of chunks) {
-    bytes.set(digest, offset);
-    view.setUint32(offset + DIGEST_LENGTH, isFraming === true ? length + FRAMING_BIT : length, true);
-    offset += CHUNK_ROW_LENGTH;
-  }
+  bytes.set(encodeChunkTable(chunks), BLOCK_HEADER_LENGTH);
   bytes.set(headerCheck(bytes), CHECK_OFFSET);
   return bytes;
 }
@@ -131,17 +123,8 @@ export function checkBlockHeader(headerAndTable: Uint8Array): boolean {
 }
 
 /** The chunks of a checked header and table. */
-export function decodeChunkTable(header: BlockHeader, headerAndTable: Uint8Array): ChunkEntry[] {
-  // One for all digests: of a NAR of many files, an array each would be collected for longer than it takes to read them.
-  const table = copyBytes(headerAndTable.subarray(BLOCK_HEADER_LENGTH, BLOCK_HEADER_LENGTH + tableLength(header)));
-  const view = new DataView(table.buffer);
-  const chunks: ChunkEntry[] = [];
-  for (let offset = 0; offset < table.length; offset += CHUNK_ROW_LENGTH) {
-    const digest = toB3Digest(table.subarray(offset, offset + DIGEST_LENGTH));
-    const length = view.getUint32(offset + DIGEST_LENGTH, true);
-    chunks.push(length >= FRAMING_BIT ? { digest, length: length - FRAMING_BIT, isFraming: true } : { digest, length });
-  }
-  return chunks;
+export function chunksOf(header: BlockHeader, headerAndTable: Uint8Array): ChunkEntry[] {
+  return decodeChunkTable(headerAndTable.subarray(BLOCK_HEADER_LENGTH, BLOCK_HEADER_LENGTH + tableLength(header)));
 }
 
 function writeCut(view: DataView, cut: BlockCut | undefined): void {

@@ -11,10 +11,10 @@ import { LentMemory } from "../../bytes/lent-memory.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { B3Digest } from "../../castore/digest.ts";
 import { digestKey, toB3Digest } from "../../castore/digest.ts";
-import { nextTurn } from "../../concurrency/next-turn.ts";
 import { NarborError } from "../../errors.ts";
 import { BlockBuilder, LARGE_CHUNK_BYTES } from "../../store/block-builder.ts";
 import type { IndexDatabase, IndexedBlock } from "./index-database.ts";
+import type { IndexThread } from "./index-thread.ts";
 import type { CompressedBlock, PackAppender } from "./pack-appender.ts";
 import type { StoreRecord } from "./record-format.ts";
 import { writeRecord } from "./record-format.ts";
@@ -25,8 +25,8 @@ const RECORD_BLOCK_BYTES = 512 * 1024;
 /** A group that holds this much is committed though no one asks yet, which bounds its transaction and what it keeps in memory. */
 const GROUP_BYTES = 64 * 1024 * 1024;
 const GROUP_ROWS = 4096;
-/** Chunks that go into the index before the event loop has a turn: three milliseconds. */
-const ROWS_PER_TURN = 1024;
+/** More rows than so many are taken into the index by a thread of their own: on this one, the event loop would stand still for more than a few milliseconds. */
+const ROWS_HERE = 512;
 
 /** Where a chunk comes from. */
 export interface ChunkOrigin {
@@ -71,6 +71,7 @@ class OpenGroup implements Group {
 
 export class PackWriter implements AsyncDisposable {
   readonly #index: IndexDatabase;
+  readonly #indexThread: IndexThread;
   readonly #openAppender: () => PackAppender;
   #appender: PackAppender;
   #group = new OpenGroup();
@@ -83,8 +84,9 @@ export class PackWriter implements AsyncDisposable {
   #committing: Promise<void> | undefined;
   #closed = false;
 
-  constructor(index: IndexDatabase, openAppender: () => PackAppender) {
+  constructor(index: IndexDatabase, indexThread: IndexThread, openAppender: () => PackAppender) {
     this.#index = index;
+    this.#indexThread = indexThread;
     this.#openAppender = openAppender;
     this.#appender = openAppender();
   }
@@ -234,25 +236,11 @@ export class PackWriter implements AsyncDisposable {
     this.#committing = undefined;
   }
 
-  /**
-   * Chunks in steps, so that whoever reads need not wait for all of them; from the first record on in one, since the directories of a closure show all at
-   * once. In order: the index says up to where it has taken a pack in.
-   */
+  /** In order: the index says up to where it has taken a pack in. */
   async #addToIndex(blocks: readonly IndexedBlock[]): Promise<void> {
-    let step: IndexedBlock[] = [];
-    let rows = 0;
-    let hasRecords = false;
-    for (const block of blocks) {
-      hasRecords ||= block.records.length > 0;
-      step.push(block);
-      rows += block.chunks.length;
-      if (hasRecords || rows < ROWS_PER_TURN) continue;
-      this.#index.addBlocks(step);
-      await nextTurn();
-      step = [];
-      rows = 0;
-    }
-    this.#index.addBlocks(step);
+    const rows = blocks.reduce((sum, { chunks, records }) => sum + chunks.length + records.length, 0);
+    if (rows > ROWS_HERE) await this.#indexThread.add(blocks);
+    else this.#index.addBlocks(blocks);
   }
 
   #sealChunks(): void {

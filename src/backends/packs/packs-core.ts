@@ -4,6 +4,7 @@ import { nextTurn } from "../../concurrency/next-turn.ts";
 import { Semaphore } from "../../concurrency/semaphore.ts";
 import { NarborError } from "../../errors.ts";
 import type { IndexDatabase } from "./index-database.ts";
+import type { IndexThread } from "./index-thread.ts";
 import type { PackFiles } from "./pack-files.ts";
 import type { Group, PackWriter } from "./pack-writer.ts";
 
@@ -12,6 +13,7 @@ export class PacksCore {
   /** The store's. */
   readonly directory: string;
   readonly index: IndexDatabase;
+  readonly indexThread: IndexThread;
   readonly files: PackFiles;
   readonly writer: PackWriter;
   readonly compression: BlockCompression;
@@ -19,9 +21,10 @@ export class PacksCore {
   readonly #packNames = new Map<number, string>();
   #closed = false;
 
-  constructor(directory: string, { index, files, writer, compression }: Pick<PacksCore, "index" | "files" | "writer" | "compression">) {
+  constructor(directory: string, { index, indexThread, files, writer, compression }: Pick<PacksCore, "index" | "indexThread" | "files" | "writer" | "compression">) {
     this.directory = directory;
     this.index = index;
+    this.indexThread = indexThread;
     this.files = files;
     this.writer = writer;
     this.compression = compression;

@@ -19,6 +19,7 @@ import { PacksComputedCache } from "./computed-cache.ts";
 import { PacksDocumentIndex } from "./document-index.ts";
 import { removeLeftOverSpools } from "./directory-spool.ts";
 import { IndexDatabase } from "./index-database.ts";
+import { IndexThread } from "./index-thread.ts";
 import { PacksNarIndex } from "./nar-index.ts";
 import { PackAppender } from "./pack-appender.ts";
 import { PackFiles } from "./pack-files.ts";
@@ -100,9 +101,10 @@ export class PacksStore implements Store, DescribedStore, CheckableStore {
       throw toStoreError(`Cannot open the store "${directory}"`, error);
     }
     const compression = options.compression ?? DEFAULT_COMPRESSION;
-    const writer = new PackWriter(index, () => new PackAppender(files, index, compression));
+    const indexThread = new IndexThread(file);
+    const writer = new PackWriter(index, indexThread, () => new PackAppender(files, index, compression));
     const written = options.rebuildIndex === true ? (before ?? "unknown") : "indexed";
-    return new PacksStore(directory, format.directorySizeProfile, new PacksCore(directory, { index, files, writer, compression }), written);
+    return new PacksStore(directory, format.directorySizeProfile, new PacksCore(directory, { index, indexThread, files, writer, compression }), written);
   }
 
   async directorySizeProfile(options?: CallOptions): Promise<DirectorySizeProfile> {
@@ -155,6 +157,7 @@ export class PacksStore implements Store, DescribedStore, CheckableStore {
   async #dispose(): Promise<void> {
     this.#core.close();
     await this.#core.writer[Symbol.asyncDispose]();
+    await this.#core.indexThread[Symbol.asyncDispose]();
     await this.#core.files[Symbol.asyncDispose]();
     this.#core.index[Symbol.dispose]();
   }

@@ -12,6 +12,7 @@ import type { Codec } from "../../compression/codec.ts";
 import { NarborError } from "../../errors.ts";
 import type { DocumentRecord } from "../../store/document-index.ts";
 import type { NarFileRecord, NarRecord } from "../../store/nar-index.ts";
+import { CHUNK_ROW_LENGTH, decodeChunkTable, encodeChunkTable } from "./chunk-table.ts";
 
 /** One thing written down. `time` is in milliseconds since 1970; where two records speak of the same path or document, the later one counts. */
 export type StoreRecord =
@@ -35,6 +36,13 @@ export function writeRecord(writer: ByteWriter, record: StoreRecord): void {
   writer.writeBytes(body);
 }
 
+/** Records one after another. */
+export function encodeRecords(records: readonly StoreRecord[]): Uint8Array {
+  const writer = new ByteWriter(0);
+  for (const record of records) writeRecord(writer, record);
+  return writer.view();
+}
+
 function encodeBody(record: StoreRecord): Uint8Array {
   if (record.type === "directory") return record.message;
   const writer = new ByteWriter();
@@ -42,7 +50,7 @@ function encodeBody(record: StoreRecord): Uint8Array {
     case "blob":
       writer.writeBytes(record.digest);
       writer.writeUint64(record.size);
-      writer.writeBytes(encodeChunkList(record.chunks));
+      writer.writeBytes(encodeChunkTable(record.chunks));
       break;
     case "pathInfo":
       writer.writeUint64(record.time);
@@ -121,22 +129,11 @@ function decodeBody(type: number, body: BodyReader): StoreRecord {
   }
 }
 
-/** Chunks one after another, 36 bytes each. */
-export function encodeChunkList(chunks: readonly ChunkEntry[]): Uint8Array {
-  const writer = new ByteWriter(chunks.length * (DIGEST_LENGTH + 4));
-  for (const { digest, length } of chunks) {
-    writer.writeBytes(digest);
-    writer.writeUint32(length);
-  }
-  return writer.view();
-}
-
-/** @throws NarborError ERR_DATA_LOSS */
+/** The chunks of a blob's record, as `encodeChunkTable` writes them. @throws NarborError ERR_DATA_LOSS */
 export function decodeChunkList(bytes: Uint8Array): ChunkEntry[] {
-  const reader = new BodyReader(bytes);
-  const chunks: ChunkEntry[] = [];
-  while (reader.remaining > 0) chunks.push({ digest: reader.readDigest(), length: reader.readUint32() });
-  return chunks;
+  const over = bytes.length % CHUNK_ROW_LENGTH;
+  if (over > 0) throw damaged(`${over} bytes behind a blob's chunks, each of which takes ${CHUNK_ROW_LENGTH}`);
+  return decodeChunkTable(bytes);
 }
 
 class BodyReader {

@@ -1,0 +1,33 @@
+/**
+ * Memory that a native codec gave and that is garbage soon, since what is in it was copied to where it goes. V8 collects new objects when there are many of
+ * them: those that hold 128 KiB each are as small as others, and a thread that does nothing else lets tens of megabytes come together (docs/decisions/0024).
+ */
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+
+/** So much is collected at once: it takes a fraction of a millisecond, and a codec some milliseconds to give as much. */
+const MAX_BYTES = 1024 * 1024;
+
+type CollectGarbage = (options: { readonly type: "minor" }) => void;
+
+let bytes = 0;
+let collect: CollectGarbage | undefined;
+
+/** So many bytes are given and copied. */
+export function countGarbage(length: number): void {
+  bytes += length;
+}
+
+/** To be called between two pieces of work of a thread that is all codecs. */
+export function collectGarbage(): void {
+  if (bytes < MAX_BYTES) return;
+  bytes = 0;
+  collect ??= findCollector();
+  collect({ type: "minor" });
+}
+
+function findCollector(): CollectGarbage {
+  // Contexts that are made from now on have it.
+  setFlagsFromString("--expose-gc");
+  return runInNewContext("gc") as CollectGarbage;
+}
