@@ -5,8 +5,8 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
-/** So much is collected at once: it takes a fraction of a millisecond, and a codec some milliseconds to give as much. */
-const MAX_BYTES = 1024 * 1024;
+/** So much is collected at once: it takes a fraction of a millisecond, and a codec two to ten to give as much. */
+const MAX_BYTES = 2 * 1024 * 1024;
 
 type CollectGarbage = (options: { readonly type: "minor" }) => void;
 

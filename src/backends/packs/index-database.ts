@@ -73,6 +73,9 @@ const CHUNKS_PER_INSERT = 16;
 const CHUNK_ROW = "(?, ?, ?, ?, ?, ?)";
 const CHUNK_COLUMNS = 6;
 
+/** So long several looks may be of the same moment. */
+const MAX_SNAPSHOT_MILLISECONDS = 1;
+
 /** How long one process waits for another's write. */
 const BUSY_TIMEOUT_MS = 30_000;
 
@@ -344,6 +347,11 @@ export class IndexDatabase implements Disposable {
     });
   }
 
+  /** Show what others have written by now to whoever looks next. */
+  refresh(): void {
+    this.#snapshot.end();
+  }
+
   /** Numbers for a person: how much there is of what. */
   counts(): { readonly chunks: number; readonly directories: number; readonly pathInfos: number; readonly nars: number; readonly contentBytes: number } {
     const count = (sql: string): number => (reading(() => this.#database.prepare(sql).pluck().get()) as number | null) ?? 0;
@@ -526,21 +534,25 @@ function prepareTables(database: Database.Database): void {
     .immediate();
 }
 
-/** A damaged page shows when it is read. */
 /**
- * What the index shows to whoever looks several things up for one event, up to the next: alone, each look takes SQLite's locks and gives them back, which is
- * three quarters of its time. No longer than that, since the next event may be someone who has heard of what another process has written.
+ * What the index shows to whoever looks things up in the same turn of the event loop: alone, each look takes SQLite's locks and gives them back, which is
+ * three quarters of its time. No longer than that, and no longer than a millisecond, since in the next turn may come someone who has heard of what another process has written.
  */
 class Snapshot {
   readonly #database: Database.Database;
   readonly #begin: Database.Statement<[]>;
   readonly #rollback: Database.Statement<[]>;
   #state: "none" | "looked" | "open" = "none";
+  /** As `performance.now()` has it. */
+  #openedAt = 0;
   /** Statements that are being read row by row: as long as there are some, nothing can be begun or ended, and looks take no locks. */
   #iterations = 0;
-  // When this event's promises have been followed up.
-  readonly #endLater = (): void => process.nextTick(this.#endNow);
-  readonly #endNow = (): void => this.end();
+  #isEnding = false;
+  // Node.js runs these when it has been through all that came.
+  readonly #endTurn = (): void => {
+    this.#isEnding = false;
+    this.end();
+  };
 
   constructor(database: Database.Database) {
     this.#database = database;
@@ -550,18 +562,21 @@ class Snapshot {
 
   /** Before something is looked up. The first look is alone, most likely. */
   take(): void {
+    if (this.#state === "open" && performance.now() - this.#openedAt > MAX_SNAPSHOT_MILLISECONDS) this.end();
     if (this.#state === "none") {
       this.#state = "looked";
-      queueMicrotask(this.#endLater);
+      if (!this.#isEnding) setImmediate(this.#endTurn);
+      this.#isEnding = true;
       return;
     }
     // In a transaction, it is what that has written so far.
     if (this.#state === "open" || this.#iterations > 0 || this.#database.inTransaction) return;
     this.#begin.run();
     this.#state = "open";
+    this.#openedAt = performance.now();
   }
 
-  /** Before something is written: of what others have written since it was taken, SQLite would refuse to go on from it. */
+  /** Before something is written, since of what others have written since it was taken SQLite would refuse to go on from it; and when something was written elsewhere. */
   end(): void {
     const wasOpen = this.#state === "open";
     this.#state = "none";
@@ -583,6 +598,7 @@ class Snapshot {
   }
 }
 
+/** A damaged page shows when it is read. */
 function reading<T>(read: () => T): T {
   try {
     return read();

@@ -239,8 +239,12 @@ export class PackWriter implements AsyncDisposable {
   /** In order: the index says up to where it has taken a pack in. */
   async #addToIndex(blocks: readonly IndexedBlock[]): Promise<void> {
     const rows = blocks.reduce((sum, { chunks, records }) => sum + chunks.length + records.length, 0);
-    if (rows > ROWS_HERE) await this.#indexThread.add(blocks);
-    else this.#index.addBlocks(blocks);
+    if (rows <= ROWS_HERE) {
+      this.#index.addBlocks(blocks);
+      return;
+    }
+    await this.#indexThread.add(blocks);
+    this.#index.refresh();
   }
 
   #sealChunks(): void {
