@@ -21,7 +21,7 @@ const BENCHES: readonly Bench[] = [
   { script: "narinfo" },
   { script: "store-size" },
   { script: "cold-start" },
-  { script: "many-paths", env: { BENCH_PATHS: "4000" } },
+  { script: "many-paths" },
   { script: "large-loads" },
 ];
 const MEMORY = "/dev/shm";

@@ -6,10 +6,11 @@ import { LentMemory } from "../bytes/lent-memory.ts";
 import { sha256 } from "../hash/sha256.ts";
 import { type HashJob, openHashJob } from "./worker-pool.ts";
 
-/** Bytes that go to the thread at once. A stream of less is hashed where it is. */
-const PIECE_BYTES = 512 * 1024;
-/** Pieces that the threads may be behind, of all streams together; one each in any case. With less than four, the stream waits while the thread compresses a few blocks. */
-const PIECES_BEHIND_IN_ALL = 8;
+/** Bytes that go to the thread at once: less of each stream where there are many. A stream of less is hashed where it is. */
+const MAX_PIECE_BYTES = 512 * 1024;
+const MIN_PIECE_BYTES = 128 * 1024;
+/** Bytes that threads may be behind, of all streams together; a piece of each in any case. With less than four pieces, a stream waits while the thread compresses a few blocks. */
+const BEHIND_BYTES_IN_ALL = 4 * 1024 * 1024;
 
 /** Streams that are hashed in threads. */
 let streams = 0;
@@ -34,7 +35,7 @@ export class StreamedSha256 {
     try {
       for await (const chunk of source) {
         this.#add(chunk);
-        while (this.#behind.length > Math.max(1, Math.floor(PIECES_BEHIND_IN_ALL / streams))) await this.#behind.shift();
+        while (this.#behind.length > Math.max(1, Math.floor(BEHIND_BYTES_IN_ALL / streams / pieceBytes()))) await this.#behind.shift();
         yield chunk;
       }
       this.#digest = this.#finish();
@@ -56,12 +57,12 @@ export class StreamedSha256 {
   #add(chunk: Uint8Array): void {
     this.#size += chunk.length;
     for (let offset = 0; offset < chunk.length; ) {
-      const piece = (this.#piece ??= LentMemory.lend(PIECE_BYTES));
-      const part = chunk.subarray(offset, offset + PIECE_BYTES - this.#filled);
+      const piece = (this.#piece ??= LentMemory.lend(pieceBytes()));
+      const part = chunk.subarray(offset, offset + piece.bytes.length - this.#filled);
       piece.bytes.set(part, this.#filled);
       this.#filled += part.length;
       offset += part.length;
-      if (this.#filled === PIECE_BYTES) this.#send(piece);
+      if (this.#filled === piece.bytes.length) this.#send(piece);
     }
   }
 
@@ -88,4 +89,10 @@ export class StreamedSha256 {
     rest.release();
     return digest;
   }
+}
+
+/** A power of two, so that what one stream has used fits another. */
+function pieceBytes(): number {
+  const share = BEHIND_BYTES_IN_ALL / 2 / streams;
+  return Math.max(MIN_PIECE_BYTES, Math.min(MAX_PIECE_BYTES, 2 ** Math.floor(Math.log2(share))));
 }

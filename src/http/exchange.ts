@@ -4,7 +4,7 @@ import { nextTurn } from "../concurrency/next-turn.ts";
 import { NarborError } from "../errors.ts";
 
 /** Bytes of a body that are handled before others have their turn. */
-const BYTES_PER_TURN = 256 * 1024;
+const BYTES_PER_TURN = 64 * 1024;
 
 /** The answer of a handler. A body that is a stream must come with its length where that is known; its pieces may change when the next is asked for. */
 export interface HttpAnswer {

@@ -71,6 +71,9 @@ interface LocatedBlob extends BlobRef {
   readonly location: ChunkLocation | undefined;
 }
 
+/** Small blobs that are written before others have their turn: one to two milliseconds. */
+const BLOBS_PER_TURN = 256;
+
 export class PacksBlobService implements BlobService {
   readonly blockWriter: BlockWriter;
   readonly #core: PacksCore;
@@ -106,11 +109,18 @@ export class PacksBlobService implements BlobService {
     this.#core.check(options);
     this.#sink.check();
     const groups = new Set<Group | undefined>();
-    // Others may have written meanwhile.
+    let { written } = this.#core.writer;
+    // Others may have written since the archive's last blobs came.
     this.#core.writer.interrupt();
-    for (const { digest, bytes, framing } of blobs) {
+    for (const [index, { digest, bytes, framing }] of blobs.entries()) {
+      if (index > 0 && index % BLOBS_PER_TURN === 0) {
+        await nextTurn();
+        this.#core.check(options);
+        if (this.#core.writer.written !== written) this.#core.writer.interrupt();
+      }
       if (bytes.length <= MIN_CHUNK_LENGTH) groups.add(this.#core.writer.addChunk(digest, bytes, { framing, isCut: true }));
       else this.#core.writer.interrupt();
+      ({ written } = this.#core.writer);
     }
     for (const { digest, bytes } of blobs) {
       if (bytes.length <= MIN_CHUNK_LENGTH) continue;

@@ -80,6 +80,7 @@ export class PackWriter implements AsyncDisposable {
   readonly #openBlock = new BlockBuilder();
   readonly #recordBytes = new ByteWriter();
   #records: StoreRecord[] = [];
+  #written = 0;
   #commitWanted = false;
   #committing: Promise<void> | undefined;
   #closed = false;
@@ -96,6 +97,7 @@ export class PackWriter implements AsyncDisposable {
    */
   addChunk(digest: B3Digest, bytes: Uint8Array, { framing, isCut = false }: ChunkOrigin = {}): Group | undefined {
     this.#checkOpen();
+    this.#written++;
     const key = digestKey(digest);
     const pending = this.#pendingChunks.get(key);
     if (pending !== undefined || this.#index.hasChunk(digest)) {
@@ -117,7 +119,13 @@ export class PackWriter implements AsyncDisposable {
 
   /** The next small chunk is not what follows the last one in an archive. */
   interrupt(): void {
+    this.#written++;
     this.#openBlock.skip();
+  }
+
+  /** Another number when anything was written to blocks of chunks meanwhile, or the last archive was interrupted. */
+  get written(): number {
+    return this.#written;
   }
 
   /** Write a block that someone else has made of chunks, as it is. Undefined, and not written, when some of them are there or on their way. */
