@@ -9,29 +9,15 @@ import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { join, resolve } from "node:path";
 import type { Claim } from "./claims.ts";
 
-interface Bench {
-  readonly script: string;
-  readonly env?: Readonly<Record<string, string>>;
-}
-
-const BENCHES: readonly Bench[] = [
-  { script: "import" },
-  { script: "nar-out" },
-  { script: "nar-compressed" },
-  { script: "narinfo" },
-  { script: "store-size" },
-  { script: "cold-start" },
-  { script: "many-paths" },
-  { script: "large-loads" },
-];
+const BENCHES = ["import", "nar-out", "nar-compressed", "narinfo", "store-size", "cold-start", "many-paths", "large-loads"];
 const MEMORY = "/dev/shm";
 const PAGE = resolve(import.meta.dirname, "RESULTS.md");
 
-async function runBench({ script, env }: Bench, results: string): Promise<boolean> {
+async function runBench(script: string, results: string): Promise<boolean> {
   const directory = process.env["BENCH_DIR"] ?? (existsSync(MEMORY) ? MEMORY : tmpdir());
   const child = spawn(process.execPath, ["--import", "tsx", resolve(import.meta.dirname, `${script}.ts`)], {
     stdio: "inherit",
-    env: { ...process.env, ...env, BENCH_DIR: directory, BENCH_RESULTS: results },
+    env: { ...process.env, BENCH_DIR: directory, BENCH_RESULTS: results },
   });
   return (await new Promise((done) => child.on("close", done))) === 0;
 }
@@ -51,14 +37,14 @@ ${rows.join("\n")}
 }
 
 const asked = process.argv.slice(2);
-const chosen = asked.length === 0 ? BENCHES : BENCHES.filter(({ script }) => asked.includes(script));
-if (chosen.length === 0) throw new Error(`No such bench: ${asked.join(", ")}. There are ${BENCHES.map(({ script }) => script).join(", ")}`);
+const chosen = asked.length === 0 ? BENCHES : BENCHES.filter((script) => asked.includes(script));
+if (chosen.length === 0) throw new Error(`No such bench: ${asked.join(", ")}. There are ${BENCHES.join(", ")}`);
 const directory = await mkdtemp(join(tmpdir(), "narbor-results-"));
 try {
   const results = join(directory, "results");
   const begun = performance.now();
   let isWhole = true;
-  for (const bench of chosen) isWhole = (await runBench(bench, results)) && isWhole;
+  for (const script of chosen) isWhole = (await runBench(script, results)) && isWhole;
   if (!isWhole) throw new Error("A bench has failed: there are no results");
   const claims = (await readFile(results, "utf8")).trim().split("\n").map((line) => JSON.parse(line) as Claim);
   if (asked.length === 0) await writeFile(PAGE, page(claims.toSorted((a, b) => a.number - b.number), (performance.now() - begun) / 60_000));

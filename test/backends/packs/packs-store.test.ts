@@ -296,6 +296,30 @@ describe("sharing", () => {
     expect(await countBlocks(path)).toBe(2);
   });
 
+  test("a batch of thousands of blobs leaves others their turns, and is there as a whole though they write meanwhile", async () => {
+    await using temporary = await temporaryDirectory();
+    const blobs = Array.from({ length: 2000 }, (_, seed) => toSmallBlob(sampleBytes(40, seed), Buffer.from(`before ${seed}`)));
+    const others = Array.from({ length: 20 }, (_, seed) => toSmallBlob(sampleBytes(50, 5000 + seed)));
+    await withStore(temporary.path, async (store) => {
+      const work = store.begin();
+      let turns = 0;
+      let isPut = false;
+      const put = work.blobs.putMany(blobs).then(() => void (isPut = true));
+      for (const other of others) {
+        if (isPut) break;
+        await work.blobs.putMany([other]);
+        await new Promise((resolve) => setImmediate(resolve));
+        turns++;
+      }
+      await put;
+      expect(turns).toBeGreaterThan(4);
+      await work.commit();
+      const all = [...blobs, ...others.slice(0, turns)];
+      const found = await collectItems(store.blobs.readMany(all));
+      for (const [index, { bytes }] of all.entries()) expectBytes(found[index], bytes);
+    });
+  });
+
   test("more packs than files may be open at once are read all together", async () => {
     await using temporary = await temporaryDirectory();
     const { path } = temporary;
