@@ -50,13 +50,13 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   const server = createServer(timeouts, (request, response) => {
     const { socket } = request;
     underway.set(socket, (underway.get(socket) ?? 0) + 1);
-    const gone = new AbortController();
+    const client = new Client();
     response.on("close", () => {
       if (!socket.destroyed) underway.set(socket, (underway.get(socket) ?? 1) - 1);
-      if (!response.writableFinished) gone.abort(new NarborError("ERR_UNAVAILABLE", "The client has gone"));
+      if (!response.writableFinished) client.leave();
     });
     if (stopping) response.setHeader("connection", "close");
-    void answerRequest(request, response, gone.signal, options, idleMilliseconds).finally(() => finishRequest(request, response, refused, idleMilliseconds));
+    void answerRequest(request, response, client, options, idleMilliseconds).finally(() => finishRequest(request, response, refused, idleMilliseconds));
   });
   server.on("connection", (connection: Socket) => {
     underway.set(connection, 0);
@@ -110,8 +110,27 @@ function divertHttp2(server: Server, onHttp2: (connection: Socket) => void, idle
   return undecided;
 }
 
-/** @param gone fires when the client has gone */
-async function answerRequest(request: IncomingMessage, response: ServerResponse, gone: AbortSignal, options: HttpServerOptions, idleMilliseconds: number): Promise<void> {
+/** Whoever has asked for something. The signal is made when someone wants it: for most requests no one does, and it takes as long as all else that is made for one. */
+class Client {
+  #gone: AbortController | undefined;
+  hasGone = false;
+
+  /** Fires when the client has gone. */
+  get signal(): AbortSignal {
+    if (this.#gone === undefined) {
+      this.#gone = new AbortController();
+      if (this.hasGone) this.leave();
+    }
+    return this.#gone.signal;
+  }
+
+  leave(): void {
+    this.hasGone = true;
+    this.#gone?.abort(new NarborError("ERR_UNAVAILABLE", "The client has gone"));
+  }
+}
+
+async function answerRequest(request: IncomingMessage, response: ServerResponse, client: Client, options: HttpServerOptions, idleMilliseconds: number): Promise<void> {
   const isHead = request.method === "HEAD";
   try {
     const url = parseTarget(request.url ?? "/");
@@ -120,14 +139,16 @@ async function answerRequest(request: IncomingMessage, response: ServerResponse,
       path: url.path,
       query: url.query,
       headers: request.headers,
-      signal: gone,
+      get signal() {
+        return client.signal;
+      },
       body: readBody(request, idleMilliseconds),
     });
     await writeAnswer(response, answer, isHead, idleMilliseconds);
   } catch (error) {
     const { status, message } = toHttpError(error);
     // A body that we break off is our fault, whatever broke it.
-    if ((status >= 500 || response.headersSent) && !gone.aborted) options.onFault?.(`${request.method} ${request.url}`, error);
+    if ((status >= 500 || response.headersSent) && !client.hasGone) options.onFault?.(`${request.method} ${request.url}`, error);
     // A client that went quiet in the middle of a body cannot be asked anything more on that connection.
     const headers = status === 408 ? { connection: "close" } : {};
     if (!response.headersSent && !response.destroyed) await writeAnswer(response, textAnswer(status, message, headers), isHead, idleMilliseconds);
@@ -163,7 +184,7 @@ function parseTarget(target: string): { readonly path: string; readonly query: U
   const queryStart = local.indexOf("?");
   const path = queryStart === -1 ? local : local.slice(0, queryStart);
   try {
-    return { path: decodeURIComponent(path).replace(/^\/+/, ""), query: queryStart === -1 ? NO_QUERY : new URLSearchParams(local.slice(queryStart + 1)) };
+    return { path: (path.includes("%") ? decodeURIComponent(path) : path).replace(/^\/+/, ""), query: queryStart === -1 ? NO_QUERY : new URLSearchParams(local.slice(queryStart + 1)) };
   } catch {
     throw new NarborError("ERR_INVALID", "Cannot read the URL: bad percent-encoding");
   }
