@@ -39,9 +39,9 @@ export interface CompressedBlock {
 }
 
 /** Bytes of blocks waiting to be compressed or written, beyond which writers are to wait. */
-const BACKLOG_BYTES = 8 * 1024 * 1024;
+const BACKLOG_BYTES = 5 * 1024 * 1024;
 /** Bytes of blocks, before compression, and blocks that are written at a time: to wake a thread for each takes longer than what it then does. */
-const WRITE_BYTES = 4 * 1024 * 1024;
+const WRITE_BYTES = 2 * 1024 * 1024;
 const WRITE_BLOCKS = 64;
 /** Blocks under way in threads at once: a thread that has something to go on with need not be woken up, and the last one does not get behind where contents compress slowly. */
 const COMPRESSORS = availableParallelism() + 2;
