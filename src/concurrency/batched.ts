@@ -1,5 +1,3 @@
-import { nextTurn } from "./next-turn.ts";
-
 /**
  * Items in groups, in order: each as large as it may be, or as much as is there when the source has nothing more at the moment.
  * The source is closed on every way out.
@@ -31,7 +29,7 @@ export async function* batched<T extends { readonly size: number }>(
     for (;;) {
       next ??= iterator.next();
       const isSlow = next instanceof Promise && batch.length > 0;
-      const result = isSlow ? await Promise.race([next, nextTurn()]) : await next;
+      const result = isSlow ? await Promise.race([next, turn()]) : await next;
       if (result === undefined) {
         yield take();
         continue;
@@ -49,4 +47,9 @@ export async function* batched<T extends { readonly size: number }>(
     if (next instanceof Promise) next.catch(() => undefined);
     if (!isDone) void Promise.resolve(iterator.return?.()).catch(() => undefined);
   }
+}
+
+/** Not `nextTurn`: of the many that are not waited for to the end, each would keep its place before others who wait. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -54,6 +54,8 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     response.on("close", () => {
       if (!socket.destroyed) underway.set(socket, (underway.get(socket) ?? 1) - 1);
       if (!response.writableFinished) client.leave();
+      // A client that was told to keep the connection need not be waited for. It is idle when node has been through with this one.
+      if (stopping) setImmediate(() => server.closeIdleConnections());
     });
     if (stopping) response.setHeader("connection", "close");
     void answerRequest(request, response, client, options, idleMilliseconds).finally(() => finishRequest(request, response, refused, idleMilliseconds));

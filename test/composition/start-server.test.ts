@@ -246,6 +246,21 @@ describe("startServer()", () => {
     await within(server.stop(30_000), 3000);
   });
 
+  test("stops when the last request is answered, however late, though its client keeps the connection", async () => {
+    const { server, port } = await start();
+    const nar = referenceNar(file(sampleBytes(1000)));
+    const socket = await open(port);
+    socket.write(`PUT /nar/${sha256Nix32(nar)}.nar HTTP/1.1\r\nHost: narbor\r\nContent-Length: ${nar.length}\r\n\r\n`);
+    socket.write(nar.subarray(0, 100));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const stopped = server.stop(30_000);
+    // Later than the server looks for clients that have sent half of a head.
+    await new Promise((resolve) => setTimeout(resolve, 1200));
+    socket.write(nar.subarray(100));
+    expect(await answerOf(socket, "\r\n\r\n")).toMatch(/^HTTP\/1\.1 201 /);
+    await within(stopped, 2000);
+  });
+
   test("stops without waiting for an HTTP/2 client that has no calls and does not hang up", async () => {
     const { server, port } = await start();
     const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });

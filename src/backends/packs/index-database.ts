@@ -55,6 +55,12 @@ export interface IndexedPack {
   readonly indexedBytes: number;
 }
 
+/** What was computed, and the seconds that it took. */
+export interface ComputedValue {
+  readonly value: Uint8Array;
+  readonly seconds: number;
+}
+
 /** Marks for a check of all chunks. */
 export interface ChunkCheck extends Disposable {
   /** These chunks of a block were read and are whole. */
@@ -178,6 +184,8 @@ export class IndexDatabase implements Disposable {
       database.pragma("cache_size = -16384");
       // By default the log is emptied after a thousand pages, which a single import writes several times over, the same ones each time.
       database.pragma("wal_autocheckpoint = 2048");
+      // One who reads keeps it from being emptied for a moment, in which another writes; it need not stay as long as it has ever been.
+      database.pragma("journal_size_limit = 16777216");
       prepareTables(database);
       this.#snapshot = new Snapshot(database);
       this.#statements = prepareStatements(database, this.#snapshot);
@@ -281,16 +289,17 @@ export class IndexDatabase implements Disposable {
     return row?.name.startsWith(prefix) === true ? { ...row, digest: toB3Digest(row.digest) } : undefined;
   }
 
-  computed({ kind, digest }: ComputedKey): Uint8Array | undefined {
-    const { getComputed, useComputed, countComputed } = this.#statements;
-    let value: Uint8Array | undefined;
+  computed({ kind, digest }: ComputedKey): ComputedValue | undefined {
+    return reading(() => this.#statements.getComputed.get(kind, digest));
+  }
+
+  /** Count that a value was asked for, and remember when. */
+  countComputed({ kind, digest }: ComputedKey, found: ComputedValue | undefined): void {
+    const { useComputed, countComputed } = this.#statements;
     this.#transaction(() => {
-      const row = reading(() => getComputed.get(kind, digest));
-      value = row?.value;
-      if (row !== undefined) useComputed.run(Date.now(), kind, digest);
-      countComputed.run(kind, row === undefined ? 0 : 1, row === undefined ? 1 : 0, row?.seconds ?? 0);
+      if (found !== undefined) useComputed.run(Date.now(), kind, digest);
+      countComputed.run(kind, found === undefined ? 0 : 1, found === undefined ? 1 : 0, found?.seconds ?? 0);
     });
-    return value;
   }
 
   putComputed({ kind, digest }: ComputedKey, value: Uint8Array, seconds: number): void {
@@ -681,7 +690,7 @@ function prepareStatements(database: Database.Database, snapshot: Snapshot) {
       `INSERT INTO documents VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET time = excluded.time,
        digest = excluded.digest, size = excluded.size WHERE excluded.time >= time`,
     ),
-    getComputed: database.prepare<[string, Uint8Array], { value: Uint8Array; seconds: number }>("SELECT value, seconds FROM computed WHERE kind = ? AND digest = ?"),
+    getComputed: database.prepare<[string, Uint8Array], ComputedValue>("SELECT value, seconds FROM computed WHERE kind = ? AND digest = ?"),
     useComputed: database.prepare("UPDATE computed SET used = ? WHERE kind = ? AND digest = ?"),
     countComputed: database.prepare(
       `INSERT INTO computed_counts VALUES (?, ?, ?, ?) ON CONFLICT (kind) DO UPDATE SET hits = hits + excluded.hits,

@@ -10,18 +10,29 @@ import { endWithProcess, startThread } from "../../concurrency/start-thread.ts";
 import { NarborError } from "../../errors.ts";
 import { encodeChunkTable } from "./chunk-table.ts";
 import type { IndexedBlock } from "./index-database.ts";
+import type { IndexFile } from "./index-file.ts";
 import type { IndexAnswer, IndexRequest } from "./index-thread-protocol.ts";
 import { encodeRecords } from "./record-format.ts";
 
 export class IndexThread implements AsyncDisposable {
-  readonly #file: string;
+  readonly #index: IndexFile;
   #thread: Worker | undefined;
   #ended: Promise<void> = Promise.resolve();
   #answer: Deferred<void> | undefined;
 
-  /** @param file of the index */
-  constructor(file: string) {
-    this.#file = file;
+  /** @param index as this thread has it open */
+  constructor(index: IndexFile) {
+    this.#index = index;
+  }
+
+  /** Whether nothing is being added. */
+  get isIdle(): boolean {
+    return this.#answer === undefined;
+  }
+
+  /** Resolves when nothing is being added, in the same turn: whoever writes to the index then need not wait for SQLite's lock, in which the event loop would stand still. */
+  async untilIdle(): Promise<void> {
+    while (this.#answer !== undefined) await this.#answer.promise.catch(() => undefined);
   }
 
   /** As `IndexDatabase.addBlocks`, in several transactions. To be awaited before it is called again. @throws NarborError ERR_STORE, ERR_NO_SPACE, ERR_READ_ONLY */
@@ -49,7 +60,7 @@ export class IndexThread implements AsyncDisposable {
   }
 
   #start(): Worker {
-    const thread = startThread("./index-worker", import.meta.url, { workerData: this.#file });
+    const thread = startThread("./index-worker", import.meta.url, { workerData: this.#index });
     const { promise, resolve } = deferred<void>();
     this.#ended = promise;
     const forget = endWithProcess(async () => await this[Symbol.asyncDispose]());

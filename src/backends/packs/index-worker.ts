@@ -3,6 +3,8 @@ import { parentPort, workerData } from "node:worker_threads";
 import { decodeChunkTable } from "./chunk-table.ts";
 import type { IndexedBlock } from "./index-database.ts";
 import { IndexDatabase } from "./index-database.ts";
+import type { IndexFile } from "./index-file.ts";
+import { checkIndexFile } from "./index-file.ts";
 import type { BlockMessage, IndexAnswer, IndexRequest } from "./index-thread-protocol.ts";
 import { readRecords } from "./record-format.ts";
 import { toStoreError } from "./system-error.ts";
@@ -12,7 +14,7 @@ const ROWS_PER_TRANSACTION = 1024;
 
 if (parentPort === null) throw new TypeError("index-worker is started by index-thread");
 const port = parentPort;
-const file = workerData as string;
+const file = workerData as IndexFile;
 let index: IndexDatabase | undefined;
 
 port.on("message", (request: IndexRequest) => {
@@ -22,7 +24,7 @@ port.on("message", (request: IndexRequest) => {
     return;
   }
   try {
-    index ??= new IndexDatabase(file);
+    index ??= openIndex();
     addInSteps(index, request.blocks);
     answer({ type: "added" });
   } catch (error) {
@@ -30,6 +32,19 @@ port.on("message", (request: IndexRequest) => {
     answer({ type: "error", code, message });
   }
 });
+
+/** Looked at before, so that none is made where there is none, and after it was opened. */
+function openIndex(): IndexDatabase {
+  checkIndexFile(file);
+  const opened = new IndexDatabase(file.path);
+  try {
+    checkIndexFile(file);
+  } catch (error) {
+    opened[Symbol.dispose]();
+    throw error;
+  }
+  return opened;
+}
 
 function answer(message: IndexAnswer): void {
   port.postMessage(message, []);

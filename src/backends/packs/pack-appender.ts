@@ -13,6 +13,7 @@ import type { BlockCompression } from "../../castore/block-writer.ts";
 import { shrinkZstd } from "../../compression/zstd.ts";
 import { deferred } from "../../concurrency/deferred.ts";
 import type { IndexDatabase, IndexedBlock } from "./index-database.ts";
+import type { IndexThread } from "./index-thread.ts";
 import type { BlockKind } from "./pack-format.ts";
 import { encodeBlockHeader, PACK_HEADER } from "./pack-format.ts";
 import type { PackFiles } from "./pack-files.ts";
@@ -71,6 +72,7 @@ interface OpenPack {
 export class PackAppender {
   readonly #files: PackFiles;
   readonly #index: IndexDatabase;
+  readonly #indexThread: IndexThread;
   readonly #compression: BlockCompression;
   readonly #compressors = pLimit(COMPRESSORS);
   #pack: OpenPack | undefined;
@@ -84,9 +86,10 @@ export class PackAppender {
   #backlog = 0;
   #waiting: (() => void)[] = [];
 
-  constructor(files: PackFiles, index: IndexDatabase, compression: BlockCompression) {
+  constructor(files: PackFiles, index: IndexDatabase, indexThread: IndexThread, compression: BlockCompression) {
     this.#files = files;
     this.#index = index;
+    this.#indexThread = indexThread;
     this.#compression = compression;
   }
 
@@ -219,6 +222,7 @@ export class PackAppender {
     try {
       await writeFully(handle, [PACK_HEADER], 0);
       await syncDirectory(this.#files.path("."));
+      await this.#indexThread.untilIdle();
       return { id: this.#index.packId(name), path, handle, end: PACK_HEADER.length };
     } catch (error) {
       await handle.close();

@@ -19,6 +19,8 @@ import { PacksComputedCache } from "./computed-cache.ts";
 import { PacksDocumentIndex } from "./document-index.ts";
 import { removeLeftOverSpools } from "./directory-spool.ts";
 import { IndexDatabase } from "./index-database.ts";
+import type { IndexFile } from "./index-file.ts";
+import { indexFileAt } from "./index-file.ts";
 import { IndexThread } from "./index-thread.ts";
 import { PacksNarIndex } from "./nar-index.ts";
 import { PackAppender } from "./pack-appender.ts";
@@ -92,7 +94,9 @@ export class PacksStore implements Store, DescribedStore, CheckableStore {
     const file = join(directory, "index.sqlite");
     const { index, before } = options.rebuildIndex === true ? await openEmptiedIndex(file) : { index: new IndexDatabase(file), before: undefined };
     const files = new PackFiles(packs);
+    let indexFile: IndexFile;
     try {
+      indexFile = indexFileAt(file);
       await recoverIndex(index, files);
       if (options.rebuildIndex === true) index.forgetBrokenBlobs();
     } catch (error) {
@@ -101,8 +105,8 @@ export class PacksStore implements Store, DescribedStore, CheckableStore {
       throw toStoreError(`Cannot open the store "${directory}"`, error);
     }
     const compression = options.compression ?? DEFAULT_COMPRESSION;
-    const indexThread = new IndexThread(file);
-    const writer = new PackWriter(index, indexThread, () => new PackAppender(files, index, compression));
+    const indexThread = new IndexThread(indexFile);
+    const writer = new PackWriter(index, indexThread, () => new PackAppender(files, index, indexThread, compression));
     const written = options.rebuildIndex === true ? (before ?? "unknown") : "indexed";
     return new PacksStore(directory, format.directorySizeProfile, new PacksCore(directory, { index, indexThread, files, writer, compression }), written);
   }

@@ -1,10 +1,11 @@
 import { execFile } from "node:child_process";
-import { truncate, writeFile } from "node:fs/promises";
+import { readdir, rename, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import type { IndexedBlock } from "../../../src/backends/packs/index-database.ts";
 import { IndexDatabase } from "../../../src/backends/packs/index-database.ts";
+import { indexFileAt } from "../../../src/backends/packs/index-file.ts";
 import { IndexThread } from "../../../src/backends/packs/index-thread.ts";
 import { toB3Digest } from "../../../src/castore/digest.ts";
 import { encodeDirectory } from "../../../src/castore/directory-proto.ts";
@@ -26,7 +27,7 @@ describe("the index's thread", () => {
     await using temporary = await temporaryDirectory();
     const file = join(temporary.path, "index.sqlite");
     using index = new IndexDatabase(file);
-    await using thread = new IndexThread(file);
+    await using thread = new IndexThread(indexFileAt(file));
     const message = encodeDirectory([{ name: Buffer.from("a"), node: { type: "symlink", target: Buffer.from("b") } }]);
     const blocks = [block(index, 0, 3), block(index, 5000, 2000), { ...block(index, 0, 0), offset: 9000, records: [{ type: "directory", message }] as const }];
     // A look before, in the same event, must not hide what comes.
@@ -47,7 +48,7 @@ describe("the index's thread", () => {
     index[Symbol.dispose]();
     await truncate(file, 0);
     await writeFile(file, "this is no index".repeat(1000));
-    await using thread = new IndexThread(file);
+    await using thread = new IndexThread(indexFileAt(file));
     await expect(thread.add([first])).rejects.toMatchObject({ code: "ERR_STORE", message: expect.stringMatching(/rebuild-index/) as string });
     await truncate(file, 0);
     using mended = new IndexDatabase(file);
@@ -56,18 +57,46 @@ describe("the index's thread", () => {
     expect(present(mended, second)).toEqual(second.chunks.map(({ isFraming }) => isFraming !== true));
   });
 
+  test.for(["another was put in its place", "it is gone"])("refuses to write where the index that is open is not: %s", async (what) => {
+    await using temporary = await temporaryDirectory();
+    const file = join(temporary.path, "index.sqlite");
+    using index = new IndexDatabase(file);
+    await using thread = new IndexThread(indexFileAt(file));
+    const added = block(index, 0, 10);
+    await rename(file, `${file}.old`);
+    if (what !== "it is gone") new IndexDatabase(file)[Symbol.dispose]();
+    await expect(thread.add([added])).rejects.toMatchObject({ code: "ERR_STORE", message: expect.stringMatching(/another file/) as string });
+    expect((await readdir(temporary.path)).includes("index.sqlite")).toBe(what !== "it is gone");
+    if (what === "it is gone") return;
+    using other = new IndexDatabase(file);
+    expect(present(other, added)).not.toContain(true);
+  });
+
+  test("is idle when what was added is there, and one who waited for that writes without waiting for SQLite's lock", async () => {
+    await using temporary = await temporaryDirectory();
+    const file = join(temporary.path, "index.sqlite");
+    using index = new IndexDatabase(file);
+    await using thread = new IndexThread(indexFileAt(file));
+    await thread.untilIdle();
+    const blocks = [block(index, 0, 3000), block(index, 10_000, 3000)];
+    const adding = thread.add(blocks);
+    await thread.untilIdle();
+    expect(blocks.flatMap((added) => present(index, added)).filter((isThere) => !isThere)).toHaveLength(2);
+    await adding;
+  });
+
   test("takes one lot of blocks at a time", async () => {
     await using temporary = await temporaryDirectory();
     const file = join(temporary.path, "index.sqlite");
     using index = new IndexDatabase(file);
-    await using thread = new IndexThread(file);
+    await using thread = new IndexThread(indexFileAt(file));
     const adding = thread.add([block(index, 0, 10)]);
     await expect(thread.add([block(index, 100, 10)])).rejects.toThrow(TypeError);
     await adding;
   });
 
   test("can be ended before it was needed, and twice", async () => {
-    const thread = new IndexThread("/nowhere/index.sqlite");
+    const thread = new IndexThread({ path: "/nowhere/index.sqlite", device: 0n, inode: 0n });
     await thread[Symbol.asyncDispose]();
     await thread[Symbol.asyncDispose]();
   });
@@ -77,10 +106,11 @@ describe("the index's thread", () => {
     const url = (name: string): string => JSON.stringify(new URL(`../../../src/backends/packs/${name}.ts`, import.meta.url).href);
     const script = `
       const { IndexDatabase } = await import(${url("index-database")});
+      const { indexFileAt } = await import(${url("index-file")});
       const { IndexThread } = await import(${url("index-thread")});
       const file = ${JSON.stringify(join(temporary.path, "index.sqlite"))};
       const index = new IndexDatabase(file);
-      await new IndexThread(file).add([{ pack: index.packId("a.pack"), offset: 16, length: 100, chunks: [], records: [] }]);
+      await new IndexThread(indexFileAt(file)).add([{ pack: index.packId("a.pack"), offset: 16, length: 100, chunks: [], records: [] }]);
       console.log(index.indexedBytes("a.pack"));`;
     const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", script], { timeout: 20_000 });
     expect({ stdout, stderr }).toEqual({ stdout: "116\n", stderr: "" });
