@@ -47,6 +47,11 @@ export interface IndexedBlock {
   readonly records: readonly StoreRecord[];
 }
 
+/** The same, with records that are read one after the other. */
+export interface BlockToAdd extends Omit<IndexedBlock, "records"> {
+  readonly records: Iterable<StoreRecord>;
+}
+
 /** A pack as the index knows it. */
 export interface IndexedPack {
   readonly id: number;
@@ -345,7 +350,7 @@ export class IndexDatabase implements Disposable {
   /**
    * Take in blocks in one transaction. What is known already stays as it is, so the same block may come twice.
    */
-  addBlocks(blocks: readonly IndexedBlock[]): void {
+  addBlocks(blocks: readonly BlockToAdd[]): void {
     if (blocks.length === 0) return;
     this.#transaction(() => {
       this.#addChunks(blocks);
@@ -468,7 +473,7 @@ export class IndexDatabase implements Disposable {
   }
 
   /** Several rows with each call: half of a row's time is the way into SQLite and back. */
-  #addChunks(blocks: readonly IndexedBlock[]): void {
+  #addChunks(blocks: readonly BlockToAdd[]): void {
     const { addChunk, addManyChunks } = this.#statements;
     let values: (Uint8Array | number)[] = [];
     for (const block of blocks) {

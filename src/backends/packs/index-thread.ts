@@ -11,7 +11,7 @@ import { NarborError } from "../../errors.ts";
 import { encodeChunkTable } from "./chunk-table.ts";
 import type { IndexedBlock } from "./index-database.ts";
 import type { IndexFile } from "./index-file.ts";
-import type { IndexAnswer, IndexRequest } from "./index-thread-protocol.ts";
+import type { BlocksRequest, IndexAnswer } from "./index-thread-protocol.ts";
 import { encodeRecords } from "./record-format.ts";
 
 export class IndexThread implements AsyncDisposable {
@@ -40,11 +40,11 @@ export class IndexThread implements AsyncDisposable {
     if (this.#answer !== undefined) throw new TypeError("The index is taking in other blocks");
     const thread = (this.#thread ??= this.#start());
     this.#answer = deferred();
-    const request: IndexRequest = {
+    const request: BlocksRequest = {
       blocks: blocks.map(({ pack, offset, length, chunks, records }) => ({ pack, offset, length, chunks: encodeChunkTable(chunks), records: encodeRecords(records) })),
     };
     thread.ref();
-    thread.postMessage(request, []);
+    thread.postMessage(request, request.blocks.flatMap(({ chunks, records }) => [chunks.buffer, records.buffer]));
     try {
       await this.#answer.promise;
     } finally {

@@ -1,7 +1,7 @@
 /** The thread that takes blocks into the index. Started by index-thread.ts; see index-thread-protocol.ts. */
 import { parentPort, workerData } from "node:worker_threads";
 import { decodeChunkTable } from "./chunk-table.ts";
-import type { IndexedBlock } from "./index-database.ts";
+import type { BlockToAdd } from "./index-database.ts";
 import { IndexDatabase } from "./index-database.ts";
 import type { IndexFile } from "./index-file.ts";
 import { checkIndexFile } from "./index-file.ts";
@@ -52,12 +52,13 @@ function answer(message: IndexAnswer): void {
 
 /** From the first record on in one transaction: the directories of a closure show all at once. */
 function addInSteps(database: IndexDatabase, messages: readonly BlockMessage[]): void {
-  let step: IndexedBlock[] = [];
+  let step: BlockToAdd[] = [];
   let rows = 0;
   let hasRecords = false;
   for (const { pack, offset, length, chunks, records } of messages) {
-    const block = { pack, offset, length, chunks: decodeChunkTable(chunks), records: [...readRecords(records)] };
-    hasRecords ||= block.records.length > 0;
+    // The directories of a large closure are tens of megabytes: not to be in memory twice.
+    const block = { pack, offset, length, chunks: decodeChunkTable(chunks), records: { [Symbol.iterator]: () => readRecords(records) } };
+    hasRecords ||= records.length > 0;
     step.push(block);
     rows += block.chunks.length;
     if (hasRecords || rows < ROWS_PER_TRANSACTION) continue;

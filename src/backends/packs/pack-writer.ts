@@ -63,6 +63,10 @@ class OpenGroup implements Group {
     this.done.catch(() => undefined);
   }
 
+  get isFull(): boolean {
+    return this.bytes >= GROUP_BYTES || this.rows >= GROUP_ROWS;
+  }
+
   forgetContents(): void {
     this.blocks.length = 0;
     this.chunkKeys.length = 0;
@@ -81,6 +85,8 @@ export class PackWriter implements AsyncDisposable {
   readonly #recordBytes = new ByteWriter();
   #records: StoreRecord[] = [];
   #written = 0;
+  /** Who waits for a group that is not full. */
+  readonly #waiting: (() => void)[] = [];
   #commitWanted = false;
   #committing: Promise<void> | undefined;
   #closed = false;
@@ -183,9 +189,10 @@ export class PackWriter implements AsyncDisposable {
     return group;
   }
 
-  /** Wait while too much is on its way to the disk. */
+  /** Wait while too much is on its way to the disk, or to the index: while one group is taken in, the next may be filled, and not more. */
   async ready(): Promise<void> {
     await this.#appender.ready();
+    while (this.#committing !== undefined && this.#group.isFull) await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
   /** Make a group durable and wait for it. @throws NarborError when any of it was lost */
@@ -208,7 +215,12 @@ export class PackWriter implements AsyncDisposable {
   #count(group: OpenGroup, bytes: number, rows: number): void {
     group.bytes += bytes;
     group.rows += rows;
-    if (group.bytes >= GROUP_BYTES || group.rows >= GROUP_ROWS) this.#startCommit(group);
+    if (group.isFull) this.#startCommit(group);
+  }
+
+  #openGroup(): void {
+    this.#group = new OpenGroup();
+    for (const resume of this.#waiting.splice(0)) resume();
   }
 
   #startCommit(group: Group): void {
@@ -226,7 +238,7 @@ export class PackWriter implements AsyncDisposable {
       this.#sealRecords();
       this.#sealChunks();
       const group = this.#group;
-      this.#group = new OpenGroup();
+      this.#openGroup();
       try {
         this.#appender.flush();
         const blocks = await Promise.all(group.blocks);
@@ -273,7 +285,7 @@ export class PackWriter implements AsyncDisposable {
 
   /** Give up what is not durable, in one turn, so that whatever is written next goes to a group and a pack that have seen no fault. */
   async #fail(groups: readonly OpenGroup[], error: NarborError): Promise<void> {
-    this.#group = new OpenGroup();
+    this.#openGroup();
     this.#openBlock.clear();
     this.#recordBytes.clear();
     this.#records = [];

@@ -37,10 +37,10 @@ export function writeRecord(writer: ByteWriter, record: StoreRecord): void {
 }
 
 /** Records one after another. */
-export function encodeRecords(records: readonly StoreRecord[]): Uint8Array {
+export function encodeRecords(records: readonly StoreRecord[]): Uint8Array<ArrayBuffer> {
   const writer = new ByteWriter(0);
   for (const record of records) writeRecord(writer, record);
-  return writer.view();
+  return writer.take();
 }
 
 function encodeBody(record: StoreRecord): Uint8Array {
