@@ -29,6 +29,8 @@ import { addSplitBlob } from "./split-blob.ts";
 
 /** Digests looked up before the event loop gets a turn. */
 const LOOKUPS_PER_TURN = 1024;
+/** Small blobs that are written before others have their turn: one to two milliseconds. */
+const BLOBS_PER_TURN = 256;
 /** Blocks of one blob that are read at once. */
 const CHUNKS_AHEAD = 4;
 /** Small blobs that are looked up and read at once; most of them share a few blocks. */
@@ -70,9 +72,6 @@ interface OpenedChunk extends FramedBytes {
 interface LocatedBlob extends BlobRef {
   readonly location: ChunkLocation | undefined;
 }
-
-/** Small blobs that are written before others have their turn: one to two milliseconds. */
-const BLOBS_PER_TURN = 256;
 
 export class PacksBlobService implements BlobService {
   readonly blockWriter: BlockWriter;
