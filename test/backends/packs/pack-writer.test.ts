@@ -19,8 +19,8 @@ test("ready() waits while one group is taken into the index and the next is full
   await mkdir(packs);
   const file = join(temporary.path, "index.sqlite");
   using index = new IndexDatabase(file);
-  const open = deferred<void>();
-  const begun = deferred<void>();
+  const open = deferred();
+  const begun = deferred();
   class SlowThread extends IndexThread {
     override async add(blocks: readonly IndexedBlock[]): Promise<void> {
       begun.resolve();
