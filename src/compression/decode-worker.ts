@@ -7,7 +7,7 @@ import { parentPort } from "node:worker_threads";
 import { equalBytes } from "../bytes/compare-bytes.ts";
 import { errorMessage, isNarborError, NarborError } from "../errors.ts";
 import type { Decoder } from "./decoder.ts";
-import { collectGarbage } from "./garbage.ts";
+import { collectGarbage } from "../concurrency/thread-garbage.ts";
 import type { WorkerAnswer, WorkerCodec, WorkerMessage, WorkerRequest } from "./worker-protocol.ts";
 import { SteppedDecoder } from "./stepped-decoder.ts";
 import { compressZstdSync, decompressZstdInto, decompressZstdSync, shrinkZstdSync } from "./zstd-block.ts";

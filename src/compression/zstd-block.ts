@@ -3,7 +3,7 @@ import { _NapiBindings as bindings } from "@cloudpss/zstd/napi";
 
 import { asBuffer } from "../bytes/as-buffer.ts";
 import { NarborError } from "../errors.ts";
-import { countGarbage } from "./garbage.ts";
+import { countGarbage } from "../concurrency/thread-garbage.ts";
 import { ZstdDecoder } from "./zstd-decoder.ts";
 import { parseZstdFrameHeader, USUAL_WINDOW_BYTES } from "./zstd-frames.ts";
 

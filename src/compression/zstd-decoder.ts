@@ -8,7 +8,7 @@ import { _NapiBindings as bindings } from "@cloudpss/zstd/napi";
 
 import { errorMessage } from "../errors.ts";
 import { type Decoder, endsEarly, invalidInput } from "./decoder.ts";
-import { countGarbage } from "./garbage.ts";
+import { countGarbage } from "../concurrency/thread-garbage.ts";
 import { ZstdFrameWalker } from "./zstd-frames.ts";
 
 /** What one call to libzstd may become, give or take a block. */

@@ -8,14 +8,15 @@ import type { CallOptions } from "../castore/call-options.ts";
 import { detectCodec, type Codec } from "../compression/codec.ts";
 import { decompress } from "../compression/decompress.ts";
 import { SourceReader } from "../compression/source-reader.ts";
+import type { LinkedSignal } from "../concurrency/linked-signal.ts";
 import { linkSignal } from "../concurrency/linked-signal.ts";
 import { abortable } from "../concurrency/abortable.ts";
 import { NarborError, isNarborError } from "../errors.ts";
 import { Sha256Tap } from "../hash/sha256.ts";
 import type { BlobTally } from "../ingest/blob-uploader.ts";
 import { BlobUploader } from "../ingest/blob-uploader.ts";
+import { ClosureUpload } from "../ingest/closure-upload.ts";
 import { ingestTar } from "../ingest/ingest-tar.ts";
-import { putDirectories } from "../ingest/put-directories.ts";
 import type { Store, StoreWork } from "../store/store.ts";
 import { parseTarHeader, TAR_FIELD } from "../tar/tar-header.ts";
 import type { ArchiveMember } from "./archive-members.ts";
@@ -109,6 +110,7 @@ class ArchiveImport {
   readonly #store: Store;
   readonly #work: StoreWork;
   readonly #uploader: BlobUploader;
+  readonly #stop: LinkedSignal;
   readonly #signal: AbortSignal;
   readonly #options: ImportImagesOptions;
   readonly #members = new Map<string, ReadMember | { readonly target: string }>();
@@ -123,6 +125,7 @@ class ArchiveImport {
     this.#store = store;
     this.#work = store.begin();
     this.#uploader = new BlobUploader(this.#work.blobs, stop, { tallyBy: store.blobs });
+    this.#stop = stop;
     this.#signal = stop.signal;
     this.#options = options;
   }
@@ -193,7 +196,8 @@ class ArchiveImport {
         maxFileBytes: this.#bytesLeft(),
         onEntry: ({ size, storedSize }) => this.#allow(size - storedSize),
       });
-      await putDirectories(directories, this.#work.directories, this.#signal);
+      using closure = new ClosureUpload(this.#work.directories, this.#stop);
+      await closure.finish(directories);
       const layer: LayerRecord = { diffId: `sha256:${toHex(sha256)}`, ...tar };
       this.#add(layer, tally);
       return layer;

@@ -14,7 +14,7 @@ const OVERHEAD_BYTES = 1024;
 
 /**
  * The directories that are open while a tree is read depth first. Entering one pushes; leaving it pops, encodes, names it by its digest and adds
- * it to its parent. It holds the messages of finished directories, each distinct one once, and of open ones: nothing else that grows.
+ * it to its parent. It holds the messages of finished directories, each distinct one once, until they are taken, and of open ones.
  */
 export class DirectoryStack {
   readonly #profile: DirectorySizeProfile;
@@ -23,11 +23,13 @@ export class DirectoryStack {
   /** One for each depth ever reached, used again and again. */
   readonly #builders: DirectoryBuilder[] = [];
   readonly #seen = new DigestTable();
-  readonly #finished: Uint8Array[] = [];
+  #finished: Uint8Array[] = [];
   #finishedBytes = 0;
+  /** Of all that were finished, whether they were taken or not. */
+  #countedBytes = 0;
   #root: Node | undefined;
 
-  /** @param maxBytes most bytes of messages to hold; more is ERR_LIMIT */
+  /** @param maxBytes most bytes of messages of one tree, each counted with 1 KiB for keeping it; more is ERR_LIMIT */
   constructor(profile: DirectorySizeProfile, maxBytes: number) {
     this.#profile = profile;
     this.#maxBytes = maxBytes;
@@ -59,7 +61,8 @@ export class DirectoryStack {
     const digest: B3Digest = toB3Digest(blake3(bytes));
     if (this.#seen.add(digest).isNew) {
       this.#finished.push(bytes);
-      this.#finishedBytes += bytes.length + OVERHEAD_BYTES;
+      this.#finishedBytes += bytes.length;
+      this.#countedBytes += bytes.length + OVERHEAD_BYTES;
       this.#checkLimit(0);
     }
     this.add(name, { type: "directory", digest, size });
@@ -71,13 +74,21 @@ export class DirectoryStack {
     return this.#root;
   }
 
-  /** Messages of all distinct directories, leaves to root. */
-  get finished(): readonly Uint8Array[] {
-    return this.#finished;
+  /** Bytes of the messages that `takeFinished` would give. */
+  get finishedBytes(): number {
+    return this.#finishedBytes;
+  }
+
+  /** Messages of the distinct directories that were finished since it was called last, leaves to root. */
+  takeFinished(): readonly Uint8Array[] {
+    const finished = this.#finished;
+    this.#finished = [];
+    this.#finishedBytes = 0;
+    return finished;
   }
 
   #checkLimit(open: number): void {
-    if (this.#finishedBytes + open <= this.#maxBytes) return;
+    if (this.#countedBytes + open <= this.#maxBytes) return;
     throw new NarborError("ERR_LIMIT", `Cannot ingest: the tree's directories take more than ${this.#maxBytes} bytes`);
   }
 }

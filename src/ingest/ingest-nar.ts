@@ -10,9 +10,9 @@ import { StreamedSha256 } from "../compression/streamed-sha256.ts";
 import { NarReader } from "../nar/parse-nar.ts";
 import type { BlobUploaderOptions } from "./blob-uploader.ts";
 import { BlobUploader } from "./blob-uploader.ts";
+import { ClosureUpload } from "./closure-upload.ts";
 import { DirectoryStack } from "./directory-stack.ts";
 import { fileContents, uploadSmallFile } from "./file-contents.ts";
-import { putDirectories } from "./put-directories.ts";
 
 /** Where an import goes, and how. */
 export interface ImportNarOptions extends CallOptions, BlobUploaderOptions {
@@ -55,10 +55,11 @@ export async function importNar(source: AsyncIterable<Uint8Array>, options: Impo
   const reader = new NarReader(nar.through(abortable(source, stop.signal)));
   using uploader = new BlobUploader(options.blobs, stop, options);
   const stack = new DirectoryStack(options.directorySizeProfile ?? "documented", options.maxDirectoryBytes ?? DEFAULT_MAX_DIRECTORY_BYTES);
+  using closure = new ClosureUpload(options.directories, stop);
   try {
-    await readTree(reader, stack, uploader, options);
+    await readTree(reader, { stack, closure, uploader }, options);
     await uploader.join();
-    await putDirectories(stack, options.directories, stop.signal);
+    await closure.finish(stack);
   } catch (error) {
     // An upload that failed has fired the signal already, and its error is the first one.
     stop.abort(error);
@@ -69,7 +70,14 @@ export async function importNar(source: AsyncIterable<Uint8Array>, options: Impo
   return { root: stack.root, narSize: nar.size, narSha256: await nar.digest() };
 }
 
-async function readTree(reader: NarReader, stack: DirectoryStack, uploader: BlobUploader, options: ImportNarOptions): Promise<void> {
+/** Where what is read goes. */
+interface Uploads {
+  readonly stack: DirectoryStack;
+  readonly closure: ClosureUpload;
+  readonly uploader: BlobUploader;
+}
+
+async function readTree(reader: NarReader, { stack, closure, uploader }: Uploads, options: ImportNarOptions): Promise<void> {
   const threshold = Math.min(options.smallFileThreshold ?? SMALL_BLOB_LIMIT, SMALL_BLOB_LIMIT);
   if (!(threshold >= 0)) throw new RangeError(`smallFileThreshold must be a number of bytes, found ${threshold}`);
   do {
@@ -78,9 +86,12 @@ async function readTree(reader: NarReader, stack: DirectoryStack, uploader: Blob
         case "directory":
           stack.enter(event.name);
           continue;
-        case "endDirectory":
+        case "endDirectory": {
           stack.leave();
+          const sent = closure.send(stack);
+          if (sent !== undefined) await sent;
           break;
+        }
         case "symlink":
           stack.add(event.name, { type: "symlink", target: event.target });
           break;

@@ -378,6 +378,101 @@ describe("failures", () => {
   });
 });
 
+describe("trees of very many directories", () => {
+  const reason = { why: "the client left" };
+  /** Directory messages of three megabytes. */
+  const many = referenceNar(
+    directory(Object.fromEntries(Array.from({ length: 20 }, (_, outer) => [`d${outer}`, directory(Object.fromEntries(Array.from({ length: 500 }, (_unused, inner) => [`${"x".repeat(240)}${outer}-${inner}`, file("")])))]))),
+  );
+
+  /** Reads what comes as the store does, and says how many have come. */
+  function countingClosure(store: MemoryStore): { readonly came: () => number; readonly directories: ImportNarOptions["directories"] } {
+    let came = 0;
+    async function* counted(source: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+      for await (const bytes of source) {
+        came++;
+        yield bytes;
+      }
+    }
+    return { came: () => came, directories: { putClosure: async (source, options) => await store.directories.putClosure(counted(source), options) } };
+  }
+
+  test("importNar() sends directories while it reads, and the end of them when all files are stored", async () => {
+    await using store = new MemoryStore();
+    const { came, directories } = countingClosure(store);
+    const reached = deferred();
+    const goOn = deferred();
+    const isStored = deferred();
+    const blobs: ImportNarOptions["blobs"] = {
+      put: store.blobs.put.bind(store.blobs),
+      putMany: async (items, options) => {
+        reached.resolve();
+        await goOn.promise;
+        await store.blobs.putMany(items, options);
+        isStored.resolve();
+      },
+    };
+    const importing = importNar(streamOf(chunked(many, 64 * 1024)), { blobs, directories });
+    await reached.promise;
+    // Two of the three megabytes went before; what was given last is on its way when the files are.
+    await eventually(() => came() >= 13);
+    expect(came()).toBeLessThan(21);
+    goOn.resolve();
+    await isStored.promise;
+    const { root } = await importing;
+    expect(came()).toBe(21);
+    expectBytes(referenceNar(await treeOf(root, store)), many);
+  });
+
+  test("importNar() reads no further when a service has failed in the middle of the directories", async () => {
+    const source = new TrackedSource(chunked(many, 10_000), "end", async (index) => (index % 50 === 0 ? await pause() : undefined));
+    const failing: ImportNarOptions["directories"] = {
+      putClosure: async (messages) => {
+        for await (const _message of messages) throw new Error("the disk is on fire");
+        return toB3Digest(new Uint8Array(32));
+      },
+    };
+    await expect(within(importNar(source, { ...servicesOf(new MemoryStore()), directories: failing }))).rejects.toThrow("the disk is on fire");
+    expect(source).toMatchObject({ returned: true, ended: false });
+  });
+
+  test("importNar() rejects with ERR_MISMATCH when a service answers before the directories have ended", async () => {
+    const hasty = { putClosure: async () => toB3Digest(new Uint8Array(32)) };
+    await expectCode(importBytes(many, { ...servicesOf(new MemoryStore()), directories: hasty }), "ERR_MISMATCH", "calls the root");
+  });
+
+  test("importNar() tells a service that waits for directories when the NAR turns out to be damaged", async () => {
+    const store = new MemoryStore();
+    const { came, directories } = countingClosure(store);
+    let storing: Promise<unknown> | undefined;
+    const watched: ImportNarOptions["directories"] = {
+      // One that heeds no signal.
+      putClosure: (source) => {
+        const stored = directories.putClosure(source);
+        storing = stored;
+        return stored;
+      },
+    };
+    await expectCode(importBytes(many.subarray(0, -100), { ...servicesOf(store), directories: watched }), "ERR_NAR_INVALID");
+    expect(came()).toBeGreaterThan(0);
+    await expect(within(storing as Promise<unknown>)).rejects.toMatchObject({ code: "ERR_NAR_INVALID" });
+  });
+
+  test("importNar() rejects with the signal's reason while a service takes no more directories", async () => {
+    const controller = new AbortController();
+    const stuck: ImportNarOptions["directories"] = {
+      putClosure: async (messages) => {
+        for await (const _message of messages) {
+          controller.abort(reason);
+          await new Promise(() => undefined);
+        }
+        return toB3Digest(new Uint8Array(32));
+      },
+    };
+    await expectReason(importBytes(many, { ...servicesOf(new MemoryStore()), directories: stuck, signal: controller.signal }), reason);
+  });
+});
+
 describe("cancellation", () => {
   const reason = { why: "the client left" };
 

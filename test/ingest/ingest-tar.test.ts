@@ -17,7 +17,7 @@ import { dumpFilesystem } from "../../src/ingest/dump-filesystem.ts";
 import type { ImportNarOptions } from "../../src/ingest/ingest-nar.ts";
 import type { IngestedTar, IngestTarOptions } from "../../src/ingest/ingest-tar.ts";
 import { ingestTar } from "../../src/ingest/ingest-tar.ts";
-import { putDirectories } from "../../src/ingest/put-directories.ts";
+import { ClosureUpload } from "../../src/ingest/closure-upload.ts";
 import { planNar } from "../../src/render/render-nar.ts";
 import { planRecipe } from "../../src/render/render-recipe.ts";
 import { type ReadBlobs, renderArchive } from "../../src/render/segments.ts";
@@ -43,7 +43,7 @@ async function ingest(source: AsyncIterable<Uint8Array>, store: Pick<ImportNarOp
   try {
     const tar = await ingestTar(source, { ...limits, uploader, directorySizeProfile: "documented" });
     await uploader.join();
-    await putDirectories(tar.directories, store.directories, stop.signal);
+    await new ClosureUpload(store.directories, stop).finish(tar.directories);
     return tar;
   } catch (error) {
     stop.abort(error);

@@ -33,7 +33,7 @@ function describeEntry(entry: TarTreeEntry): string {
 /** Every path of a finished tree and what is there, in the order of its messages. */
 function pathsOf(tree: TarTree): Found[] {
   const stack = tree.finish("documented", 1e6);
-  const messages = new Map(stack.finished.map((message) => [toHex(blake3(message)), message]));
+  const messages = new Map(stack.takeFinished().map((message) => [toHex(blake3(message)), message]));
   const walk = (node: Node, path: string): Found[] => {
     if (node.type !== "directory") return [[path, describeEntry(node)]];
     const entries = [...decodeDirectory(messages.get(toHex(node.digest)) as Uint8Array)];
@@ -125,6 +125,6 @@ describe("TarTree", () => {
   test("keeps to the limit of what its directories take", () => {
     const tree = treeOf(Array.from({ length: 100 }, (_, index) => [`directory ${index}/file ${index}`, A] as const), 200);
     expect(() => tree.finish("documented", 50_000)).toThrow(expect.objectContaining({ code: "ERR_LIMIT" }));
-    expect(tree.finish("documented", 500_000).finished).toHaveLength(101);
+    expect(tree.finish("documented", 500_000).takeFinished()).toHaveLength(101);
   });
 });

@@ -21,8 +21,8 @@ import type { PacksCore, WriteSink } from "./packs-core.ts";
  * than a spool keeps in memory, shows all at once; of a larger one, whole subtrees may be readable a moment before its root.
  */
 const WRITES_PER_TURN = 16_384;
-/** Bytes of messages that are held until they are written together: as many as a spool keeps in memory. */
-const MAX_HELD_BYTES = 16 * 1024 * 1024;
+/** Bytes of messages that are written together where a spool had to put some aside. */
+const BYTES_AT_ONCE = 1024 * 1024;
 /** Bytes of directories checked before the event loop gets a turn: a millisecond. */
 const BYTES_PER_TURN = 64 * 1024;
 /** Directories looked up before it gets one. */
@@ -73,6 +73,7 @@ export class PacksDirectoryService implements DirectoryService {
     let looked = 0;
     let unknown: Uint8Array[] = [];
     let unknownBytes = 0;
+    const bytesAtOnce = spool.writtenBytes === 0 ? Infinity : BYTES_AT_ONCE;
     /** What was written and need not be durable yet; all but the last are on their way. */
     const groups: Group[] = [];
     for await (const run of spool.runs()) {
@@ -82,7 +83,7 @@ export class PacksDirectoryService implements DirectoryService {
           this.#core.check(options);
         }
         if (this.#core.index.hasDirectory(digests.at(looked++))) continue;
-        if (unknown.length >= WRITES_PER_TURN || (unknownBytes > 0 && unknownBytes + message.length > MAX_HELD_BYTES)) {
+        if (unknown.length >= WRITES_PER_TURN || (unknownBytes > 0 && unknownBytes + message.length > bytesAtOnce)) {
           this.#writeTogether(unknown, groups);
           unknown = [];
           unknownBytes = 0;

@@ -13,7 +13,7 @@ import { NarborError } from "../../errors.ts";
 import { hasErrorCode, toStoreError } from "./system-error.ts";
 
 export interface DirectorySpoolLimits {
-  /** Bytes to keep in memory. @default 16777216 (16 MiB) */
+  /** Bytes to keep in memory. @default 4194304 (4 MiB) */
   readonly memoryBytes?: number;
   /** Most directories. @default 16777216 (16 Mi) */
   readonly maxDirectories?: number;
@@ -24,7 +24,7 @@ export interface DirectorySpoolLimits {
 }
 
 const DEFAULT_LIMITS: Required<DirectorySpoolLimits> = {
-  memoryBytes: 16 * 1024 * 1024,
+  memoryBytes: 4 * 1024 * 1024,
   maxDirectories: 16 * 1024 * 1024,
   maxBytes: 16 * 1024 ** 3,
   maxMessageBytes: 256 * 1024 * 1024,

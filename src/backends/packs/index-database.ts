@@ -186,7 +186,7 @@ export class IndexDatabase implements Disposable {
       database = new Database(file, { timeout: BUSY_TIMEOUT_MS });
       database.pragma("journal_mode = WAL");
       database.pragma("synchronous = NORMAL");
-      database.pragma("cache_size = -16384");
+      database.pragma("cache_size = -8192");
       // By default the log is emptied after a thousand pages, which a single import writes several times over, the same ones each time.
       database.pragma("wal_autocheckpoint = 2048");
       // One who reads keeps it from being emptied for a moment, in which another writes; it need not stay as long as it has ever been.

@@ -1,5 +1,6 @@
 /** The thread that takes blocks into the index. Started by index-thread.ts; see index-thread-protocol.ts. */
 import { parentPort, workerData } from "node:worker_threads";
+import { collectGarbage, countGarbage } from "../../concurrency/thread-garbage.ts";
 import { decodeChunkTable } from "./chunk-table.ts";
 import type { BlockToAdd } from "./index-database.ts";
 import { IndexDatabase } from "./index-database.ts";
@@ -27,10 +28,13 @@ port.on("message", (request: IndexRequest) => {
     index ??= openIndex();
     addInSteps(index, request.blocks);
     answer({ type: "added" });
+    countGarbage(request.blocks.reduce((sum, { chunks, records }) => sum + chunks.buffer.byteLength + records.buffer.byteLength, 0));
   } catch (error) {
     const { code, message } = toStoreError("Cannot write the index", error);
     answer({ type: "error", code, message });
   }
+  // What was in the request is held no more when this has returned.
+  setImmediate(collectGarbage);
 });
 
 /** Looked at before, so that none is made where there is none, and after it was opened. */

@@ -25,6 +25,8 @@ const RECORD_BLOCK_BYTES = 512 * 1024;
 /** A group that holds this much is committed though no one asks yet, which bounds its transaction and what it keeps in memory. */
 const GROUP_BYTES = 64 * 1024 * 1024;
 const GROUP_ROWS = 4096;
+/** What a record counts for each of its bytes: unlike a chunk's, they are kept until the group is in the index, and once more by the thread that takes it in. */
+const RECORD_WEIGHT = 16;
 /** More rows than so many are taken into the index by a thread of their own: on this one, the event loop would stand still for more than a few milliseconds. */
 const ROWS_HERE = 512;
 
@@ -185,7 +187,7 @@ export class PackWriter implements AsyncDisposable {
     this.#records.push(record);
     const added = this.#recordBytes.length - before;
     if (this.#recordBytes.length >= RECORD_BLOCK_BYTES) this.#sealRecords();
-    this.#count(group, added, 1);
+    this.#count(group, RECORD_WEIGHT * added, 1);
     return group;
   }
 

@@ -2,7 +2,6 @@
  * What a records block holds: everything the index knows that is not the place of a chunk, so that packs alone can give the index back.
  * Each record is one byte of type, four bytes of length, and its body. docs/data-model.md has the tables.
  */
-import { copyBytes } from "../../bytes/collect.ts";
 import { ByteWriter } from "../../bytes/byte-writer.ts";
 import type { ChunkEntry } from "../../castore/blob-block.ts";
 import type { B3Digest } from "../../castore/digest.ts";
@@ -27,6 +26,9 @@ export type StoreRecord =
 
 const TYPE_NUMBER = { directory: 1, blob: 2, pathInfo: 3, pathInfoDeleted: 4, nar: 5, narFile: 6, document: 7, documentDeleted: 8 } as const;
 const SHA256_LENGTH = 32;
+/** What a directory's record takes beside its message, and others about, in bytes. */
+const DIRECTORY_RECORD_BYTES = 5;
+const OTHER_RECORD_BYTES = 128;
 
 /** Append a record. */
 export function writeRecord(writer: ByteWriter, record: StoreRecord): void {
@@ -38,7 +40,8 @@ export function writeRecord(writer: ByteWriter, record: StoreRecord): void {
 
 /** Records one after another. */
 export function encodeRecords(records: readonly StoreRecord[]): Uint8Array<ArrayBuffer> {
-  const writer = new ByteWriter(0);
+  // A group's directories are megabytes, which are not to be copied as they grow.
+  const writer = new ByteWriter(records.reduce((sum, record) => sum + (record.type === "directory" ? DIRECTORY_RECORD_BYTES + record.message.length : OTHER_RECORD_BYTES), 0));
   for (const record of records) writeRecord(writer, record);
   return writer.take();
 }
@@ -85,7 +88,7 @@ function encodeBody(record: StoreRecord): Uint8Array {
   return writer.view();
 }
 
-/** The records of a block's bytes, which were checked by their digest. @throws NarborError ERR_DATA_LOSS */
+/** The records of a block's bytes, which were checked by their digest: views of them. @throws NarborError ERR_DATA_LOSS */
 export function* readRecords(bytes: Uint8Array): Generator<StoreRecord, void, undefined> {
   const reader = new BodyReader(bytes);
   while (reader.remaining > 0) {
@@ -150,7 +153,7 @@ class BodyReader {
 
   readBytes(length: number): Uint8Array {
     if (length > this.remaining) throw damaged(`a record that needs ${length} bytes where ${this.remaining} are left`);
-    const bytes = copyBytes(this.#bytes.subarray(this.#offset, this.#offset + length));
+    const bytes = this.#bytes.subarray(this.#offset, this.#offset + length);
     this.#offset += length;
     return bytes;
   }

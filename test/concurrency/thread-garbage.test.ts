@@ -1,5 +1,5 @@
 import { expect, test, vi } from "vitest";
-import { collectGarbage, countGarbage } from "../../src/compression/garbage.ts";
+import { collectGarbage, countGarbage } from "../../src/concurrency/thread-garbage.ts";
 
 const MEBIBYTE = 1024 * 1024;
 

@@ -1,5 +1,5 @@
 /**
- * Memory that a native codec gave and that is garbage soon, since what is in it was copied to where it goes. V8 collects new objects when there are many of
+ * Memory that a thread was given, by a native codec or by another thread, and that is garbage soon. V8 collects new objects when there are many of
  * them: those that hold 128 KiB each are as small as others, and a thread that does nothing else lets tens of megabytes come together (docs/decisions/0024).
  */
 import { setFlagsFromString } from "node:v8";
@@ -13,12 +13,12 @@ type CollectGarbage = (options: { readonly type: "minor" }) => void;
 let bytes = 0;
 let collect: CollectGarbage | undefined;
 
-/** So many bytes are given and copied. */
+/** So many bytes are of no more use. */
 export function countGarbage(length: number): void {
   bytes += length;
 }
 
-/** To be called between two pieces of work of a thread that is all codecs. */
+/** To be called between two pieces of work. */
 export function collectGarbage(): void {
   if (bytes < MAX_BYTES) return;
   bytes = 0;
