@@ -4,7 +4,8 @@ import { createServer } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { NarborError } from "../errors.ts";
 import type { App } from "./app.ts";
-import { readBody, textAnswer, writeAnswer } from "./exchange.ts";
+import { textAnswer, writeAnswer } from "./exchange.ts";
+import { readBody } from "./request-body.ts";
 import { watchPreface } from "./connection-preface.ts";
 import { toHttpError } from "./http-error.ts";
 
