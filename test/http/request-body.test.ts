@@ -62,7 +62,7 @@ test("a body comes whole, and each piece stays as it is until the next but one i
 
 test("bodies that are read side by side come in small pieces", async () => {
   const lengths: number[] = [];
-  const both = deferred<void>();
+  const both = deferred();
   let begun = 0;
   await using server = await serveBodies(async (body) => {
     for await (const piece of body) {
@@ -133,7 +133,7 @@ test("a client that leaves in the middle of a body makes its reader fail", async
 
 test("a client that left before its body was read makes its reader fail at once", async () => {
   const failed = deferred<unknown>();
-  const asked = deferred<void>();
+  const asked = deferred();
   await using server = await serveBodies(async (body) => {
     asked.resolve();
     await sleep(100);
