@@ -1,6 +1,7 @@
 /** What a command says: results on stdout, everything else on stderr, progress only to a terminal. */
+import { createRequire } from "node:module";
 import type { Writable } from "node:stream";
-import cliProgress from "cli-progress";
+import type CliProgress from "cli-progress";
 import colors from "picocolors";
 import { untilAborted } from "../concurrency/until-aborted.ts";
 import { errorMessage } from "../errors.ts";
@@ -19,6 +20,9 @@ const NARROW_LABEL = 16;
 const CLEAR_BELOW = "\u001b[J";
 const WRAP_ON = "\u001b[?7h";
 const WRAP_OFF = "\u001b[?7l";
+
+/** Twenty files, for those who see progress. */
+const loadCliProgress = (): typeof CliProgress => createRequire(import.meta.url)("cli-progress") as typeof CliProgress;
 
 /** `error: …` on stderr. @param where what it is about, of several things */
 export function printError(error: unknown, where?: string): void {
@@ -90,9 +94,10 @@ export interface Progress {
 export function startProgress(label: string, totalBytes: number | undefined): Progress {
   if (!process.stderr.isTTY) return { update: () => undefined, stop: () => undefined };
   const format = totalBytes === undefined ? "{label}  {done}  {rate}  {note}" : "{label} {bar} {percentage}%  {done}  {rate}  {left}  {note}";
-  const bar = new cliProgress.SingleBar(
+  const { SingleBar, Presets } = loadCliProgress();
+  const bar = new SingleBar(
     { format, stream: process.stderr, clearOnComplete: true, hideCursor: true, noTTYOutput: false, fps: 10, barsize: barSize() },
-    cliProgress.Presets.shades_classic,
+    Presets.shades_classic,
   );
   const begun = performance.now();
   let last = -Infinity;
@@ -131,14 +136,15 @@ export interface PieceProgress {
 
 export function startMultiProgress(): MultiProgress {
   if (!process.stderr.isTTY) return { plan: () => undefined, start: () => ({ update: () => undefined, stop: () => undefined }), printError, stop: () => undefined };
-  const bars = new cliProgress.MultiBar(
-    { format: formatProgressLine, stream: process.stderr, clearOnComplete: true, hideCursor: true, noTTYOutput: false, fps: 1000 / PROGRESS_MILLISECONDS, barsize: barSize(), forceRedraw: true },
-    cliProgress.Presets.shades_classic,
+  const { Format, MultiBar, Presets } = loadCliProgress();
+  const bars = new MultiBar(
+    { format: (options, params, line: ProgressLine) => formatProgressLine(Format.BarFormat, options, params, line), stream: process.stderr, clearOnComplete: true, hideCursor: true, noTTYOutput: false, fps: 1000 / PROGRESS_MILLISECONDS, barsize: barSize(), forceRedraw: true },
+    Presets.shades_classic,
   );
   const begun = performance.now();
   const underway = new Set<PieceUnderway>();
-  const lines: cliProgress.SingleBar[] = [];
-  let whole: cliProgress.SingleBar | undefined;
+  const lines: CliProgress.SingleBar[] = [];
+  let whole: CliProgress.SingleBar | undefined;
   let total = { bytes: 0, pieces: 0 };
   let done = { bytes: 0, pieces: 0 };
   // Lines are filled in when they are drawn. Those that no piece needs any more stay, empty: lines that come and go make the rest jump.
@@ -200,9 +206,9 @@ interface ProgressLine {
 }
 
 /** The names come last, where a narrow terminal cuts them off, and not what is done. */
-function formatProgressLine(options: cliProgress.Options, { progress }: cliProgress.Params, { note }: ProgressLine): string {
+function formatProgressLine(formatBar: typeof CliProgress.Format.BarFormat, options: CliProgress.Options, { progress }: CliProgress.Params, { note }: ProgressLine): string {
   if (note === "") return "";
-  const bar = cliProgress.Format.BarFormat(progress, options);
+  const bar = formatBar(progress, options);
   return `${bar} ${String(Math.floor(progress * 100)).padStart(3)}%  ${note}`;
 }
 

@@ -8,7 +8,7 @@
  * is collected, which is more than hashing some kilobytes.
  */
 import { createRequire } from "node:module";
-import { createHash as createWasmHash, hash as wasmHash } from "blake3-wasm";
+import type * as Blake3Wasm from "blake3-wasm";
 
 interface NativeHasher {
   reset(): void;
@@ -25,6 +25,7 @@ const NATIVE_FROM_BYTES = 384;
 const POOL_LIMIT = 64;
 
 const native = loadNative();
+let wasm: typeof Blake3Wasm | undefined;
 /** For whole input. */
 const wholeHasher = native && new native.Blake3Hasher();
 const pool: NativeHasher[] = [];
@@ -35,7 +36,7 @@ export const blake3Backend: "native" | "wasm" = native === undefined ? "wasm" : 
 
 /** The 32-byte BLAKE3 digest of `bytes`. */
 export function blake3(bytes: Uint8Array): Uint8Array {
-  if (wholeHasher === undefined || bytes.length < NATIVE_FROM_BYTES) return copyOf(wasmHash(bytes) as Uint8Array);
+  if (wholeHasher === undefined || bytes.length < NATIVE_FROM_BYTES) return copyOf(loadWasm().hash(bytes) as Uint8Array);
   wholeHasher.reset();
   wholeHasher.update(bytes);
   return digestOf(wholeHasher);
@@ -88,7 +89,7 @@ function nativeHasher(library: NativeBlake3): Blake3Hasher {
 }
 
 function wasmHasher(): Blake3Hasher {
-  const hasher = createWasmHash();
+  const hasher = loadWasm().createHash();
   let finished = false;
   return {
     update: (bytes) => void hasher.update(bytes),
@@ -111,6 +112,11 @@ function digestOf(hasher: NativeHasher): Uint8Array {
 /** 32 bytes on our heap are cheaper to keep than a Buffer over memory elsewhere. */
 function copyOf(digest: Uint8Array): Uint8Array {
   return Uint8Array.prototype.slice.call(digest);
+}
+
+/** When the first small input is hashed: many commands have none. */
+function loadWasm(): typeof Blake3Wasm {
+  return (wasm ??= createRequire(import.meta.url)("blake3-wasm") as typeof Blake3Wasm);
 }
 
 function loadNative(): NativeBlake3 | undefined {

@@ -6,7 +6,7 @@ import type { CallOptions } from "../../src/castore/call-options.ts";
 import { formatSignature } from "../../src/nix/signature.ts";
 import { sortStorePaths } from "../../src/nix/store-path.ts";
 import type { PathInfo } from "../../src/store/path-info.ts";
-import { encodePathInfo } from "../../src/store/path-info-proto.ts";
+import { encodePathInfo } from "../../src/store/path-info-message.ts";
 import type { PathInfoService } from "../../src/store/path-info-service.ts";
 import { collectItems, hexes } from "../helpers/bytes.ts";
 import { directoryOf, fileNode, symlinkNode } from "../helpers/castore.ts";

@@ -7,7 +7,7 @@ import { MemoryStore } from "../../src/backends/memory/memory-store.ts";
 import { toB3Digest } from "../../src/castore/digest.ts";
 import { decodeDirectory } from "../../src/castore/directory-proto.ts";
 import { blake3 } from "../../src/hash/blake3.ts";
-import { decodePathInfo, encodePathInfo } from "../../src/store/path-info-proto.ts";
+import { decodePathInfo, encodePathInfo } from "../../src/store/path-info-message.ts";
 import { chunked, collect, collectItems } from "./bytes.ts";
 import { only } from "./castore-messages.ts";
 import { bytesOf, numberOf } from "./raw-protobuf.ts";

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { type MessageInitShape, create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { BinaryReader } from "@bufbuild/protobuf/wire";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { fromHex, toHex } from "../../src/bytes/text-encoding.ts";
@@ -14,7 +15,8 @@ import {
   type PathInfo as PathInfoMessage,
   PathInfoSchema,
 } from "../../src/proto/gen/snix/store/v1/pathinfo_pb.ts";
-import { decodePathInfo, encodePathInfo, pathInfoFromProto, pathInfoToProto } from "../../src/store/path-info-proto.ts";
+import { decodePathInfo, encodePathInfo } from "../../src/store/path-info-message.ts";
+import { pathInfoFromProto, pathInfoToProto } from "../../src/store/path-info-proto.ts";
 import type { PathInfo } from "../../src/store/path-info.ts";
 import {
   arbitraryBytes,
@@ -98,6 +100,35 @@ test("pathInfoFromProto() gives back what pathInfoToProto() was given, over the 
     }),
   );
 });
+
+test("encodePathInfo() writes the bytes that generated code writes, and decodePathInfo() reads them in any order, with fields between that it does not know", () => {
+  fc.assert(
+    fc.property(arbitraryPathInfo, (pathInfo) => {
+      const bytes = encodePathInfo(pathInfo);
+      const message = fromBinary(PathInfoSchema, bytes);
+      expect(message.$unknown).toBeUndefined();
+      expect(toBinary(PathInfoSchema, message)).toEqual(bytes);
+      const fields = fieldsOf(bytes);
+      // Field 15 as a varint, 16 with a length, 17 of 32 bits, 18 of 64 bits.
+      const unknown = [[0x78, 0x96, 0x01], [0x82, 0x01, 0x02, 0xff, 0xff], [0x8d, 0x01, 1, 2, 3, 4], [0x91, 0x01, 1, 2, 3, 4, 5, 6, 7, 8]].map((field) => Uint8Array.from(field));
+      const mixed = [...fields.filter((field) => field[0] !== 0x12).toReversed(), ...fields.filter((field) => field[0] === 0x12)].flatMap((field, index) => [field, unknown[index % unknown.length] ?? field]);
+      expect(decodePathInfo(Uint8Array.from(Buffer.concat(mixed)))).toEqual(decodePathInfo(bytes));
+    }),
+  );
+});
+
+/** The fields of a message, each with its tag. */
+function fieldsOf(bytes: Uint8Array): Uint8Array[] {
+  const reader = new BinaryReader(bytes);
+  const fields: Uint8Array[] = [];
+  while (reader.pos < reader.len) {
+    const start = reader.pos;
+    const [field, wireType] = reader.tag();
+    reader.skip(wireType, field);
+    fields.push(bytes.subarray(start, reader.pos));
+  }
+  return fields;
+}
 
 test("pathInfoToProto() leaves .drv out of the deriver's name", () => {
   const deriver = toStorePath(new Uint8Array(20), "hello.drv");

@@ -6,7 +6,7 @@ import { readDirectory } from "../../castore/directory-proto.ts";
 import { errorMessage, isNarborError } from "../../errors.ts";
 import { blake3 } from "../../hash/blake3.ts";
 import { formatStorePath } from "../../nix/store-path.ts";
-import { decodePathInfo } from "../../store/path-info-proto.ts";
+import { decodePathInfo } from "../../store/path-info-message.ts";
 import type { StoreCheck } from "../../store/store-check.ts";
 import type { PacksCore } from "./packs-core.ts";
 import type { ScannedBlock } from "./pack-files.ts";

@@ -17,7 +17,7 @@ import type { ComputedKey, ComputedStats } from "../../store/computed-cache.ts";
 import { FRAMED_NAR_KIND } from "../../store/computed-cache.ts";
 import type { NarFileRecord, NarRecord } from "../../store/nar-index.ts";
 import { mergePathInfo } from "../../store/path-info.ts";
-import { decodePathInfo, encodePathInfo } from "../../store/path-info-proto.ts";
+import { decodePathInfo, encodePathInfo } from "../../store/path-info-message.ts";
 import { encodeChunkTable } from "./chunk-table.ts";
 import type { StoreRecord } from "./record-format.ts";
 import { decodeChunkList } from "./record-format.ts";

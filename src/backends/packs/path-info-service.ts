@@ -3,7 +3,7 @@ import { equalBytes } from "../../bytes/compare-bytes.ts";
 import type { CallOptions } from "../../castore/call-options.ts";
 import { NarborError } from "../../errors.ts";
 import type { PathInfo } from "../../store/path-info.ts";
-import { decodePathInfo, encodePathInfo } from "../../store/path-info-proto.ts";
+import { decodePathInfo, encodePathInfo } from "../../store/path-info-message.ts";
 import type { PathInfoService } from "../../store/path-info-service.ts";
 import type { PacksCore, WriteSink } from "./packs-core.ts";
 

@@ -16,7 +16,7 @@ import { compressZstdSync } from "../../../src/compression/zstd.ts";
 import type { NamedDirectory } from "../../../src/castore/directory-order.ts";
 import type { ErrorCode } from "../../../src/errors.ts";
 import { NarborError } from "../../../src/errors.ts";
-import { encodePathInfo } from "../../../src/store/path-info-proto.ts";
+import { encodePathInfo } from "../../../src/store/path-info-message.ts";
 import { collect, collectItems, expectBytes, hexes, sampleBytes } from "../../helpers/bytes.ts";
 import { directoryOf, fileNode, named, symlinkNode } from "../../helpers/castore.ts";
 import { casDigest, entryOf, only } from "../../helpers/castore-messages.ts";

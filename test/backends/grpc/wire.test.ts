@@ -3,7 +3,7 @@ import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { toSmallBlob } from "../../../src/castore/blob-service.ts";
 import { toB3Digest } from "../../../src/castore/digest.ts";
 import type { NamedDirectory } from "../../../src/castore/directory-order.ts";
-import { decodePathInfo, encodePathInfo } from "../../../src/store/path-info-proto.ts";
+import { decodePathInfo, encodePathInfo } from "../../../src/store/path-info-message.ts";
 import { collect, collectItems, expectBytes, hexes, sampleBytes } from "../../helpers/bytes.ts";
 import { CLOSURES, FAMILIES, PATH_INFOS, blobNamed, casDigest, directoryVector, getDirectoryRequest, only, statRequest } from "../../helpers/castore-messages.ts";
 import { expectCode } from "../../helpers/promises.ts";
