@@ -3,7 +3,7 @@
  *
  * What tsc made of the command and of its threads goes to dist/command, with those packages that are ES modules or that every command needs; others, native ones among them, stay where npm puts them.
  */
-import { chmodSync, rmSync } from "node:fs";
+import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
@@ -12,7 +12,7 @@ const BUNDLED = ["@bufbuild/protobuf", "p-limit", "yocto-queue", "valibot", "com
 // Names of shared pieces change with what is in them, and all of dist is published.
 rmSync(new URL("../dist/command", import.meta.url), { recursive: true, force: true });
 
-await build({
+const { metafile } = await build({
   absWorkingDir: fileURLToPath(new URL("..", import.meta.url)),
   entryPoints: { narbor: "dist/cli/main.js", "decode-worker": "dist/compression/decode-worker.js", "index-worker": "dist/backends/packs/index-worker.js" },
   outdir: "dist/command",
@@ -34,6 +34,19 @@ await build({
     },
   }],
   logLevel: "warning",
+  metafile: true,
 });
+
+// What is bundled comes under licences that are to come with it.
+const packages = new Set(Object.keys(metafile.inputs).flatMap((path) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1] ?? []));
+const licences = [...packages].sort().map((name) => {
+  const folder = new URL(`../node_modules/${name}/`, import.meta.url);
+  const { version, license } = JSON.parse(readFileSync(new URL("package.json", folder), "utf8"));
+  const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
+  const text = file === undefined ? "(It comes without the text.)" : readFileSync(new URL(file, folder), "utf8").trim();
+  return `${name} ${version} (${license})\n\n${text}\n`;
+});
+writeFileSync(new URL("../dist/command/LICENSES.txt", import.meta.url), licences.join(`\n${"-".repeat(80)}\n\n`));
+
 // npm sets the executable bit where it installs a package, but `npm install -g .` is a link to this folder.
 chmodSync(new URL("../dist/command/narbor.js", import.meta.url), 0o755);

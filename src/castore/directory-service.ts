@@ -9,6 +9,9 @@ import type { NamedDirectory } from "./directory-order.ts";
  * Every method must reject with `signal.reason` once the signal fires, and with ERR_CLOSED after the service was closed.
  */
 export interface DirectoryService {
+  /** Whether a closure may take its time to come: it is put aside until its end. A service that is elsewhere may give up one who sends nothing for a while. @default false */
+  readonly putsClosuresAside?: boolean;
+
   /** One directory's message, verified, or undefined when it is not stored. */
   get(digest: B3Digest, options?: CallOptions): Promise<Uint8Array | undefined>;
 

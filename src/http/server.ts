@@ -5,7 +5,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { NarborError } from "../errors.ts";
 import type { App } from "./app.ts";
 import { textAnswer, writeAnswer } from "./exchange.ts";
-import { readBody } from "./request-body.ts";
+import { RequestBody } from "./request-body.ts";
 import { watchPreface } from "./connection-preface.ts";
 import { toHttpError } from "./http-error.ts";
 
@@ -52,6 +52,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     const { socket } = request;
     underway.set(socket, (underway.get(socket) ?? 0) + 1);
     const client = new Client();
+    const body = new RequestBody(request, idleMilliseconds);
     response.on("close", () => {
       if (!socket.destroyed) underway.set(socket, (underway.get(socket) ?? 1) - 1);
       if (!response.writableFinished) client.leave();
@@ -59,7 +60,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
       if (stopping) setImmediate(() => server.closeIdleConnections());
     });
     if (stopping) response.setHeader("connection", "close");
-    void answerRequest(request, response, client, options, idleMilliseconds).finally(() => finishRequest(request, response, refused, idleMilliseconds));
+    void answerRequest(request, response, body, client, options, idleMilliseconds).finally(() => finishRequest(request, response, body, refused, idleMilliseconds));
   });
   server.on("connection", (connection: Socket) => {
     underway.set(connection, 0);
@@ -133,7 +134,7 @@ class Client {
   }
 }
 
-async function answerRequest(request: IncomingMessage, response: ServerResponse, client: Client, options: HttpServerOptions, idleMilliseconds: number): Promise<void> {
+async function answerRequest(request: IncomingMessage, response: ServerResponse, body: RequestBody, client: Client, options: HttpServerOptions, idleMilliseconds: number): Promise<void> {
   const isHead = request.method === "HEAD";
   try {
     const url = parseTarget(request.url ?? "/");
@@ -145,7 +146,7 @@ async function answerRequest(request: IncomingMessage, response: ServerResponse,
       get signal() {
         return client.signal;
       },
-      body: readBody(request, idleMilliseconds),
+      body,
     });
     await writeAnswer(response, answer, isHead, idleMilliseconds);
   } catch (error) {
@@ -164,7 +165,7 @@ async function answerRequest(request: IncomingMessage, response: ServerResponse,
  *
  * @param refused holds it until then: who stops the server need not wait for it
  */
-function finishRequest(request: IncomingMessage, response: ServerResponse, refused: Set<IncomingMessage>, idleMilliseconds: number): void {
+function finishRequest(request: IncomingMessage, response: ServerResponse, body: RequestBody, refused: Set<IncomingMessage>, idleMilliseconds: number): void {
   const { socket } = request;
   if (request.complete || request.destroyed || socket.destroyed) return;
   refused.add(request);
@@ -178,7 +179,7 @@ function finishRequest(request: IncomingMessage, response: ServerResponse, refus
   request.on("close", done);
   // A request that was answered is not told when its connection closes.
   socket.on("close", done);
-  if (response.writableEnded) request.resume();
+  if (response.writableEnded) body.drop();
 }
 
 function parseTarget(target: string): { readonly path: string; readonly query: URLSearchParams } {

@@ -8,24 +8,30 @@ import { untilAborted } from "../concurrency/until-aborted.ts";
 import { NarborError } from "../errors.ts";
 import type { DirectoryStack } from "./directory-stack.ts";
 
-/** Directories are kept until there are so many bytes of them, and then go to the service while the tree is read: those of most trees are sent at its end, and can be sent again. */
+/** Directories are kept until there are so many bytes of them, and then go to a service that puts them aside, while the tree is read. */
 const HELD_BYTES = 2 * 1024 * 1024;
 
-/** Sends the directories of a tree to a directory service, leaves to root, in one call. */
+export type ClosureTarget = Pick<DirectoryService, "putClosure" | "putsClosuresAside">;
+
+/**
+ * Sends the directories of a tree to a directory service, leaves to root, in one call. To one that does not put them aside they go when the tree has ended,
+ * without a pause, and in an array: only that can be sent again when the service goes away meanwhile.
+ */
 export class ClosureUpload implements Disposable {
-  readonly #directories: Pick<DirectoryService, "putClosure">;
+  readonly #directories: ClosureTarget;
   readonly #stop: LinkedSignal;
   #sending: { readonly messages: HandOff<readonly Uint8Array[]>; readonly stored: Promise<B3Digest> } | undefined;
 
   /** @param stop fires when the call fails */
-  constructor(directories: Pick<DirectoryService, "putClosure">, stop: LinkedSignal) {
+  constructor(directories: ClosureTarget, stop: LinkedSignal) {
     this.#directories = directories;
     this.#stop = stop;
   }
 
-  /** Send what the stack has finished, if it is much. A promise when it must be waited for. */
+  /** Send what the stack has finished, if it is much and the service may have it now. A promise when it must be waited for. */
   send(stack: DirectoryStack): Promise<void> | undefined {
-    return stack.finishedBytes < HELD_BYTES ? undefined : this.#give(stack.takeFinished());
+    if (this.#directories.putsClosuresAside !== true || stack.finishedBytes < HELD_BYTES) return undefined;
+    return this.#give(stack.takeFinished());
   }
 
   /**

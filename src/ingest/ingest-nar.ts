@@ -17,7 +17,7 @@ import { fileContents, uploadSmallFile } from "./file-contents.ts";
 /** Where an import goes, and how. */
 export interface ImportNarOptions extends CallOptions, BlobUploaderOptions {
   readonly blobs: Pick<BlobService, "putMany" | "put">;
-  readonly directories: Pick<DirectoryService, "putClosure">;
+  readonly directories: Pick<DirectoryService, "putClosure" | "putsClosuresAside">;
   /** How directory sizes are counted. @default "documented" */
   readonly directorySizeProfile?: DirectorySizeProfile;
   /** Files below this many bytes are uploaded in batches in the background, others streamed. @default 1048576 (1 MiB) */

@@ -9,7 +9,7 @@ import { textAnswer } from "../../src/http/exchange.ts";
 import type { HttpServer } from "../../src/http/server.ts";
 import { startHttpServer } from "../../src/http/server.ts";
 import { expectBytes, sampleBytes } from "../helpers/bytes.ts";
-import { deferred, within } from "../helpers/promises.ts";
+import { deferred, eventually, within } from "../helpers/promises.ts";
 
 const KIB = 1024;
 const BODY = sampleBytes(3_000_000, 5);
@@ -133,4 +133,43 @@ test.for(["in the middle of a body", "before its body is read"] as const)("a cli
   await sleep(20);
   socket.destroy();
   expect(await within(failed.promise)).toMatchObject({ code: "ERR_INVALID", message: "The request's body was cut off" });
+});
+
+test("a chunk for each byte is given on in small pieces, however many come at once", async () => {
+  const lengths: number[] = [];
+  await using server = await serveBodies(async (body) => {
+    for await (const piece of body) {
+      lengths.push(piece.length);
+      // More comes meanwhile.
+      if (lengths.length < 20) await sleep(2);
+    }
+    return "read";
+  });
+  const socket = connect(server.port, "127.0.0.1");
+  socket.write(`PUT / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n${"1\r\nx\r\n".repeat(30_000)}0\r\n\r\n`);
+  expect(await within(answerOf(socket))).toContain("\r\n\r\nread");
+  expect(lengths.reduce((sum, length) => sum + length, 0)).toBe(30_000);
+  expect(Math.max(...lengths)).toBeLessThanOrEqual(64);
+});
+
+test("what is left of a body goes by when it was refused while its reader waited for more, and the next request is answered", async () => {
+  let requests = 0;
+  await using server = await serveBodies(async (body) => {
+    if (++requests === 2) return "second";
+    const pieces = body[Symbol.asyncIterator]();
+    await pieces.next();
+    // Reads ahead, and gives up meanwhile.
+    pieces.next().catch(() => undefined);
+    void pieces.return?.();
+    return "refused";
+  });
+  const socket = await connectTo(server.port, BODY.length);
+  let answers = "";
+  socket.on("data", (bytes: Buffer) => void (answers += bytes.toString("latin1")));
+  socket.write(BODY.subarray(0, 10));
+  await within(eventually(() => answers.endsWith("refused")));
+  socket.write(BODY.subarray(10));
+  socket.write("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+  await within(eventually(() => answers.endsWith("second")));
+  socket.destroy();
 });

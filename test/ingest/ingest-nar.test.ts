@@ -394,7 +394,7 @@ describe("trees of very many directories", () => {
         yield bytes;
       }
     }
-    return { came: () => came, directories: { putClosure: async (source, options) => await store.directories.putClosure(counted(source), options) } };
+    return { came: () => came, directories: { putsClosuresAside: true, putClosure: async (source, options) => await store.directories.putClosure(counted(source), options) } };
   }
 
   test("importNar() sends directories while it reads, and the end of them when all files are stored", async () => {
@@ -424,9 +424,24 @@ describe("trees of very many directories", () => {
     expectBytes(referenceNar(await treeOf(root, store)), many);
   });
 
+  test("importNar() gives them to a service that does not put them aside when it has read all, in an array", async () => {
+    await using store = new MemoryStore();
+    const source = new TrackedSource(chunked(many, 64 * 1024));
+    const given: unknown[] = [];
+    const directories: ImportNarOptions["directories"] = {
+      putClosure: async (messages, options) => {
+        given.push(source.ended, Array.isArray(messages));
+        return await store.directories.putClosure(messages, options);
+      },
+    };
+    await importNar(source, { ...servicesOf(store), directories });
+    expect(given).toEqual([true, true]);
+  });
+
   test("importNar() reads no further when a service has failed in the middle of the directories", async () => {
     const source = new TrackedSource(chunked(many, 10_000), "end", async (index) => (index % 50 === 0 ? await pause() : undefined));
     const failing: ImportNarOptions["directories"] = {
+      putsClosuresAside: true,
       putClosure: async (messages) => {
         for await (const _message of messages) throw new Error("the disk is on fire");
         return toB3Digest(new Uint8Array(32));
@@ -437,7 +452,7 @@ describe("trees of very many directories", () => {
   });
 
   test("importNar() rejects with ERR_MISMATCH when a service answers before the directories have ended", async () => {
-    const hasty = { putClosure: async () => toB3Digest(new Uint8Array(32)) };
+    const hasty = { putsClosuresAside: true, putClosure: async () => toB3Digest(new Uint8Array(32)) };
     await expectCode(importBytes(many, { ...servicesOf(new MemoryStore()), directories: hasty }), "ERR_MISMATCH", "calls the root");
   });
 
@@ -446,6 +461,7 @@ describe("trees of very many directories", () => {
     const { came, directories } = countingClosure(store);
     let storing: Promise<unknown> | undefined;
     const watched: ImportNarOptions["directories"] = {
+      putsClosuresAside: true,
       // One that heeds no signal.
       putClosure: (source) => {
         const stored = directories.putClosure(source);
@@ -461,6 +477,7 @@ describe("trees of very many directories", () => {
   test("importNar() rejects with the signal's reason while a service takes no more directories", async () => {
     const controller = new AbortController();
     const stuck: ImportNarOptions["directories"] = {
+      putsClosuresAside: true,
       putClosure: async (messages) => {
         for await (const _message of messages) {
           controller.abort(reason);

@@ -31,6 +31,7 @@ const LOOKUPS_PER_TURN = 256;
 const BYTES_PER_DIRECTORY = 512;
 
 export class PacksDirectoryService implements DirectoryService {
+  readonly putsClosuresAside = true;
   readonly #core: PacksCore;
   readonly #sink: WriteSink;
 
