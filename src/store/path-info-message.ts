@@ -115,7 +115,8 @@ function writeBytes(writer: BinaryWriter, tag: number, bytes: Uint8Array): void 
  * @throws NarborError ERR_NIX_INVALID, or ERR_CASTORE_INVALID for what is wrong with the root node
  */
 export function decodePathInfo(bytes: Uint8Array): PathInfo {
-  const { entry, references, narinfo } = readMessage(bytes);
+  // Views of a Buffer would be Buffers, which compare and print as something else.
+  const { entry, references, narinfo } = readMessage(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length));
   if (entry === undefined || entry.length === 0) throw invalid("no entry");
   if (narinfo === undefined) throw invalid("no narinfo");
   const { name, node } = decodeEntry(entry);
