@@ -43,7 +43,7 @@ const licences = [...packages].sort().map((name) => {
   const folder = new URL(`../node_modules/${name}/`, import.meta.url);
   const { version, license } = JSON.parse(readFileSync(new URL("package.json", folder), "utf8"));
   const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
-  const text = file === undefined ? "(It comes without the text.)" : readFileSync(new URL(file, folder), "utf8").trim();
+  const text = file === undefined ? "(The package comes without the text: https://spdx.org/licenses/ has it.)" : readFileSync(new URL(file, folder), "utf8").trim();
   return `${name} ${version} (${license})\n\n${text}\n`;
 });
 writeFileSync(new URL("../dist/command/LICENSES.txt", import.meta.url), licences.join(`\n${"-".repeat(80)}\n\n`));

@@ -1,7 +1,6 @@
 /**
  * PathInfo messages of store.v1, as bytes. A message is checked in full when it is read: what comes out is a valid PathInfo, and what goes in again gives the
- * same bytes. Field by field, without the schema: that must be built by every command that opens a store, and takes five times as long for each path
- * (docs/decisions/0025).
+ * same bytes. Field by field, without the schema, which every command that opens a store would have to build (docs/decisions/0025).
  */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { equalBytes } from "../bytes/compare-bytes.ts";

@@ -60,7 +60,7 @@ function addInSteps(database: IndexDatabase, messages: readonly BlockMessage[]):
   let rows = 0;
   let hasRecords = false;
   for (const { pack, offset, length, chunks, records } of messages) {
-    // The directories of a large closure are tens of megabytes: not to be in memory twice.
+    // A group's directories are megabytes: not to be in memory twice.
     const block = { pack, offset, length, chunks: decodeChunkTable(chunks), records: { [Symbol.iterator]: () => readRecords(records) } };
     hasRecords ||= records.length > 0;
     step.push(block);

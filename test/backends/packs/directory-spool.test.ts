@@ -5,9 +5,11 @@ import { describe, expect, test } from "vitest";
 import type { DirectorySpoolLimits } from "../../../src/backends/packs/directory-spool.ts";
 import { DirectorySpool, removeLeftOverSpools } from "../../../src/backends/packs/directory-spool.ts";
 import { PacksStore } from "../../../src/backends/packs/packs-store.ts";
-import { expectBytes, sampleBytes } from "../../helpers/bytes.ts";
+import { importNar } from "../../../src/ingest/ingest-nar.ts";
+import { chunked, expectBytes, sampleBytes } from "../../helpers/bytes.ts";
 import { withStore } from "../../helpers/pack-stores.ts";
 import { expectCode, expectReason } from "../../helpers/promises.ts";
+import { directory, file, referenceNar } from "../../helpers/reference-nar.ts";
 import { fillSmallDisk, skipWithoutMounts } from "../../helpers/small-disk.ts";
 import type { TemporaryDirectory } from "../../helpers/temporary-directory.ts";
 import { temporaryDirectory } from "../../helpers/temporary-directory.ts";
@@ -192,4 +194,24 @@ test("a spool's file whose name another process removes first is of use all the 
   isDone = true;
   await removing;
   await expectNothingLeft(temporary);
+});
+
+test("a NAR of very many directories is put aside while it is read, and is gone when its client has gone", async () => {
+  const names = Array.from({ length: 1500 }, (_, index) => `${"x".repeat(240)}${index}`);
+  const wide = directory(Object.fromEntries(Array.from({ length: 20 }, (_unused, outer) => [`d${outer}`, directory(Object.fromEntries(names.map((name) => [`${name}-${outer}`, file("")])))])));
+  const nar = referenceNar(wide);
+  await using temporary = await temporaryDirectory();
+  await withStore(temporary.path, async (store) => {
+    const { blobs, directories } = store.begin();
+    const controller = new AbortController();
+    // Its end does not come.
+    const source = new TrackedSource(chunked(nar.subarray(0, -1000), 64 * 1024), "stuck");
+    const importing = importNar(source, { blobs, directories, signal: controller.signal });
+    await source.atEnd;
+    await expect.poll(async () => await namelessFiles(temporary.path)).toHaveLength(1);
+    controller.abort(new Error("the client has gone"));
+    await expect(importing).rejects.toThrow("the client has gone");
+    await expect.poll(async () => await namelessFiles(temporary.path)).toEqual([]);
+    expect(store.counts().directories).toBe(0);
+  });
 });
